@@ -4,10 +4,12 @@
 //! commits: the `writer` thread of each host, behind one lock that all hosts share; `readers` read beside it; the `listener` hears what
 //! other hosts changed. See `docs/decisions/0014-postgresql.md`.
 
+mod ahead;
 mod check;
 mod client;
 pub(crate) mod copy;
 mod dialect;
+mod footprint;
 mod hosts;
 mod listener;
 mod readers;

@@ -22,15 +22,32 @@ pub(crate) trait Sql {
 
     /// The row number of the last insert on this connection.
     fn last_insert_rowid(&self) -> i64;
+
+    /// Says that a query will be asked for: where an answer takes a while, it is asked now, with others, and the query finds it. Costs nothing where
+    /// answers are at hand.
+    ///
+    /// # Errors
+    /// When the statement is none.
+    fn will_ask(&self, _sql: &str, _parameters: &[&dyn ToSql]) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A statement that is ready.
 pub(crate) trait Prepared {
-    /// Executes it, and says how many rows it changed. Parameters are bound by position, from 1.
+    /// Executes it. Parameters are bound by position, from 1.
+    ///
+    /// # Errors
+    /// When the statement fails. A server may say so only when something is asked of it again, or when the transaction ends: then that fails.
+    fn execute(&mut self, parameters: &[&dyn ToSql]) -> Result<()> {
+        self.changed(parameters).map(drop)
+    }
+
+    /// Executes it, and says how many rows it changed.
     ///
     /// # Errors
     /// When the statement fails.
-    fn execute(&mut self, parameters: &[&dyn ToSql]) -> Result<usize>;
+    fn changed(&mut self, parameters: &[&dyn ToSql]) -> Result<usize>;
 
     /// Asks for its rows.
     ///
@@ -70,7 +87,7 @@ impl dyn Sql {
         self.prepare(sql).map(Statement)
     }
 
-    pub(crate) fn execute(&self, sql: &str, parameters: impl Params) -> Result<usize> {
+    pub(crate) fn execute(&self, sql: &str, parameters: impl Params) -> Result<()> {
         self.prepare_cached(sql)?.execute(parameters)
     }
 
@@ -88,8 +105,13 @@ impl dyn Sql {
 pub(crate) struct Statement<'c>(Box<dyn Prepared + 'c>);
 
 impl Statement<'_> {
-    pub(crate) fn execute(&mut self, parameters: impl Params) -> Result<usize> {
+    pub(crate) fn execute(&mut self, parameters: impl Params) -> Result<()> {
         parameters.bound(|parameters| self.0.execute(parameters))
+    }
+
+    /// Executes it, and says how many rows it changed.
+    pub(crate) fn changed(&mut self, parameters: impl Params) -> Result<usize> {
+        parameters.bound(|parameters| self.0.changed(parameters))
     }
 
     pub(crate) fn query(&mut self, parameters: impl Params) -> Result<Rows<'_>> {
@@ -213,6 +235,10 @@ pub(crate) enum Error {
     Server { kind: Kind, text: String },
     #[error("the query returned no rows")]
     NoRow,
+    /// Whoever looks ahead has asked for it, and has no answer yet.
+    #[error("the answer is on its way")]
+    #[cfg(not(target_family = "wasm"))]
+    OnItsWay,
     /// What a column holds is not what was asked for.
     #[error("{0}")]
     Column(String),

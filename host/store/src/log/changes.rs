@@ -275,8 +275,8 @@ struct Recorded<'c> {
 
 impl Prepared for Recorded<'_> {
     /// What changed no row is not kept.
-    fn execute(&mut self, parameters: &[&dyn ToSql]) -> SqlResult<usize> {
-        let changed = Prepared::execute(&mut self.inner, parameters)?;
+    fn changed(&mut self, parameters: &[&dyn ToSql]) -> SqlResult<usize> {
+        let changed = Prepared::changed(&mut self.inner, parameters)?;
         if changed > 0 {
             self.kept.borrow_mut().executed(self.known, parameters);
         }

@@ -3,8 +3,9 @@
 //! A connection has a runtime of its own, which runs while an answer is waited for and at no other time. No wait is without an end:
 //! the server ends a statement, and where the server says nothing any more, the wait here ends and the connection with it.
 //!
-//! Within a writer's transaction an insert of one row is sent and not waited for: it changes one row or fails the transaction. Its answer comes
-//! before the next that somebody waits for, and what it failed with is said then.
+//! Within a writer's transaction a change is sent and not waited for: its answer comes before the next that somebody waits for, and what it
+//! failed with is said then. What will be asked can be asked before (`ahead`), many questions at once; and rows get their numbers here, so
+//! that nobody waits for those either.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -19,7 +20,9 @@ use tokio::runtime::Runtime;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, IsNull, ToSql as ToWire, Type};
 
-use super::dialect::{Translated, translate};
+use super::ahead::{Ahead, Found, Question};
+use super::dialect::{Numbered, Translated, translate};
+use super::footprint::Footprint;
 use super::target::Target;
 use super::tls::explained;
 use crate::sql::{Column, Columns, Error, Kind, NextRow, Prepared, Result, Row, Rows, Sql, ToSql, Value, ValueRef};
@@ -36,8 +39,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(12);
 const LONG_ANSWER_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Statements that are sent before their answers are waited for, and bytes of their parameters.
-const SENT_MAX: usize = 64;
-const SENT_BYTES_MAX: usize = 1024 * 1024;
+const SENT_MAX: usize = 1024;
+const SENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 pub(super) struct Client {
     // Ended by hand: a runtime must not be dropped where futures are polled.
@@ -48,29 +51,47 @@ pub(super) struct Client {
     /// Something was executed that may have changed something, since it was last asked.
     wrote: Cell<bool>,
     answer_max: Cell<Duration>,
-    /// Whether the connection is in a transaction in which inserts are not waited for.
+    /// Whether the connection is in a transaction in which changes are not waited for.
     sends_ahead: Cell<bool>,
+    /// Whether somebody only looks what will be asked: what is not answered yet is asked, and nothing is changed.
+    looks_ahead: Cell<bool>,
     sent: RefCell<Sent>,
+    ahead: RefCell<Ahead>,
+    stopped_at_question: Cell<bool>,
+    /// The last number of each table, as far as it is known within this transaction.
+    numbers: RefCell<HashMap<String, i64>>,
 }
 
 /// What was sent and not answered yet, in its order.
 #[derive(Default)]
 struct Sent {
-    answers: Vec<Pin<Box<SentAnswer>>>,
+    answers: Vec<(Purpose, Pin<Box<SentAnswer>>)>,
     bytes: usize,
     /// What one of them failed with, until it can be said.
     failed: Option<Error>,
 }
 
-/// The number of the row that was inserted, where the table is numbered.
-type SentAnswer = dyn Future<Output = std::result::Result<Option<i64>, tokio_postgres::Error>> + Send;
+/// What becomes of an answer that nobody waits for.
+enum Purpose {
+    Nothing,
+    /// Its last row's last column is the number of the row that was inserted last.
+    Number,
+    /// It is kept for who asks.
+    Answer(Question),
+}
+
+type SentAnswer = dyn Future<Output = std::result::Result<Vec<tokio_postgres::Row>, tokio_postgres::Error>> + Send;
 
 /// A statement that the server knows.
 struct Ready {
+    /// Of this connection's statements.
+    number: usize,
     statement: tokio_postgres::Statement,
     gives_number: bool,
     writes: bool,
-    inserts_one: bool,
+    adds: bool,
+    numbered: Option<Numbered>,
+    footprint: Arc<Footprint>,
 }
 
 impl std::fmt::Debug for Client {
@@ -124,7 +145,11 @@ impl Client {
             wrote: Cell::new(false),
             answer_max: Cell::new(ANSWER_MAX),
             sends_ahead: Cell::new(false),
+            looks_ahead: Cell::new(false),
             sent: RefCell::default(),
+            ahead: RefCell::default(),
+            stopped_at_question: Cell::new(false),
+            numbers: RefCell::default(),
         })
     }
 
@@ -136,51 +161,70 @@ impl Client {
             failed: before,
             ..
         } = self.sent.take();
-        let earlier = async {
-            let (mut number, mut first_failed) = (None, None);
-            for answer in answers {
-                match answer.await {
-                    Ok(found) => number = found.or(number),
+        let answer_max = self.answer_max.get();
+        let mut answer = std::pin::pin!(answer);
+        let all = async {
+            // Sent behind what was sent before it, without a wait in between.
+            let early = std::future::poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+            let mut first_failed = None;
+            for (purpose, answer) in answers {
+                match tokio::time::timeout(answer_max, answer).await? {
+                    Ok(rows) => self.take_answer(purpose, rows),
                     Err(error) => first_failed = first_failed.or(Some(error)),
                 }
             }
-            (number, first_failed)
+            let answer = match early {
+                Poll::Ready(answer) => answer,
+                Poll::Pending => tokio::time::timeout(answer_max, answer).await?,
+            };
+            Ok::<_, tokio::time::error::Elapsed>((answer, first_failed))
         };
-        // The answer is polled first, and so sent behind what was sent before it, without a wait in between.
-        let both = async { tokio::join!(biased; answer, earlier) };
-        let Ok((answer, (number, first_failed))) =
-            runtime.block_on(async { tokio::time::timeout(self.answer_max.get(), both).await })
-        else {
+        let Ok((answer, first_failed)) = runtime.block_on(all) else {
             return Err(away("the server does not answer"));
         };
-        if let Some(number) = number {
-            self.last_number.set(number);
-        }
         match before.or(first_failed.as_ref().map(failed)) {
             Some(error) => Err(error),
             None => answer.map_err(|error| failed(&error)),
         }
     }
 
+    fn take_answer(&self, purpose: Purpose, rows: Vec<tokio_postgres::Row>) {
+        match purpose {
+            Purpose::Nothing => {}
+            Purpose::Number => {
+                if let Some(row) = rows.last() {
+                    self.last_number.set(row.get(row.len() - 1));
+                }
+            }
+            Purpose::Answer(question) => self.ahead.borrow_mut().answer(&question, rows),
+        }
+    }
+
+    /// Waits for the answers of what was sent.
+    pub(super) fn wait_for_all(&self) -> Result<()> {
+        self.wait(async { Ok(()) })
+    }
+
     /// Sends a statement whose answer is waited for later.
-    fn send(&self, ready: &Arc<Ready>, parameters: &[&dyn ToSql]) -> Result<()> {
-        check_count(ready, parameters)?;
-        let values: Vec<Value> = parameters.iter().map(|parameter| parameter.to_sql().into()).collect();
+    fn send(&self, purpose: Purpose, ready: &Arc<Ready>, values: Vec<Value>) -> Result<()> {
+        let (expected, found) = (ready.statement.params().len(), values.len());
+        if expected != found {
+            return Err(Error::Misused(format!("{found} parameters instead of {expected}")));
+        }
         let bytes = values.iter().map(bytes_of).sum::<usize>();
         let (client, ready) = (Arc::clone(&self.client), Arc::clone(ready));
-        self.send_ahead(bytes, async move {
+        self.send_ahead(purpose, bytes, async move {
             let values: Vec<Lent<'_>> = values.iter().map(|value| Lent(value.into())).collect();
             let values: Vec<&(dyn ToWire + Sync)> = values.iter().map(|value| value as &(dyn ToWire + Sync)).collect();
-            let rows = client.query(&ready.statement, &values).await?;
-            let number = rows.last().filter(|_| ready.gives_number);
-            Ok(number.map(|row| row.get(row.len() - 1)))
+            client.query(&ready.statement, &values).await
         })
     }
 
     fn send_ahead(
         &self,
+        purpose: Purpose,
         bytes: usize,
-        answer: impl Future<Output = std::result::Result<Option<i64>, tokio_postgres::Error>> + Send + 'static,
+        answer: impl Future<Output = std::result::Result<Vec<tokio_postgres::Row>, tokio_postgres::Error>> + Send + 'static,
     ) -> Result<()> {
         let mut answer: Pin<Box<SentAnswer>> = Box::pin(answer);
         let is_full = {
@@ -189,18 +233,106 @@ impl Client {
             if let Poll::Ready(done) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 answer = Box::pin(std::future::ready(done));
             }
-            sent.answers.push(answer);
+            sent.answers.push((purpose, answer));
             sent.bytes += bytes;
             sent.answers.len() >= SENT_MAX || sent.bytes >= SENT_BYTES_MAX
         };
-        if is_full { self.wait(async { Ok(()) }) } else { Ok(()) }
+        if is_full { self.wait_for_all() } else { Ok(()) }
     }
 
-    /// Begins a transaction in which inserts of one row are not waited for. [`Self::batch`] ends it.
+    /// Begins a transaction in which changes are not waited for. [`Self::batch`] ends it.
     pub(super) fn begin_sending(&self) -> Result<()> {
+        self.forget();
         self.sends_ahead.set(true);
         let client = Arc::clone(&self.client);
-        self.send_ahead(0, async move { client.batch_execute("BEGIN").await.map(|()| None) })
+        self.send_ahead(Purpose::Nothing, 0, async move {
+            client.batch_execute("BEGIN").await.map(|()| Vec::new())
+        })
+    }
+
+    /// What was asked ahead, and the numbers: they are one transaction's.
+    fn forget(&self) {
+        self.ahead.borrow_mut().clear();
+        self.numbers.borrow_mut().clear();
+    }
+
+    /// From here on until it is said otherwise nothing is changed: what is asked and not answered yet is [`Error::OnItsWay`], and so is every change.
+    pub(super) fn look_ahead(&self, looks: bool) {
+        self.looks_ahead.set(looks);
+    }
+
+    /// Whether a look came to a question that is not answered yet, since this was last asked.
+    pub(super) fn has_stopped_at_question(&self) -> bool {
+        self.stopped_at_question.take()
+    }
+
+    /// Asks for what will be asked, unless that is done.
+    fn ask_ahead(&self, ready: &Arc<Ready>, parameters: &[&dyn ToSql]) -> Result<()> {
+        let values = values_of(parameters);
+        let question = Question::new(ready.number, &values);
+        if !matches!(self.ahead.borrow().find(&question), Found::Nothing) {
+            return Ok(());
+        }
+        self.ahead
+            .borrow_mut()
+            .ask(question.clone(), Arc::clone(&ready.footprint), values.clone());
+        self.send(Purpose::Answer(question), ready, values)
+    }
+
+    /// An answer that was asked for before, if it still holds.
+    fn answered(&self, ready: &Arc<Ready>, parameters: &[&dyn ToSql]) -> Result<Option<Arc<Vec<tokio_postgres::Row>>>> {
+        if self.ahead.borrow().is_empty() {
+            return Ok(None);
+        }
+        let question = Question::new(ready.number, &values_of(parameters));
+        if matches!(self.ahead.borrow().find(&question), Found::OnItsWay) && !self.looks_ahead.get() {
+            self.wait_for_all()?;
+        }
+        match self.ahead.borrow().find(&question) {
+            Found::Answer(rows) => Ok(Some(rows)),
+            Found::Nothing | Found::OnItsWay => Ok(None),
+        }
+    }
+
+    /// A number for a row of a table that the database would number itself: the next.
+    fn next_number(&self, table: &str) -> Result<i64> {
+        let known = self.numbers.borrow().get(table).copied();
+        let last: i64 = match known {
+            Some(last) => last,
+            None => (self as &dyn Sql).query_row(&last_number(table), [], |row| row.get(0))?,
+        };
+        Ok(last + 1)
+    }
+
+    /// Sends a change within a writer's transaction.
+    fn send_change(&self, ready: &Arc<Ready>, parameters: &[&dyn ToSql]) -> Result<()> {
+        let mut values = values_of(parameters);
+        let (mut ready, mut purpose) = (Arc::clone(ready), Purpose::Nothing);
+        let numbered = ready.numbered.clone();
+        if let Some(numbered) = &numbered {
+            let number = self.next_number(&numbered.table)?;
+            values.push(Value::Integer(number));
+            ready = self.ready_as(&numbered.text, || numbered.translated())?;
+            self.last_number.set(number);
+        } else if ready.gives_number {
+            purpose = Purpose::Number;
+        }
+        self.note_change(&ready, &values);
+        if let Some(Numbered { table, .. }) = numbered {
+            self.numbers.borrow_mut().insert(table, self.last_number.get());
+        }
+        self.send(purpose, &ready, values)
+    }
+
+    /// What was asked ahead and may be changed is not known any more.
+    fn note_change(&self, ready: &Ready, values: &[Value]) {
+        self.wrote.set(true);
+        self.ahead.borrow_mut().change(&ready.footprint, values);
+        if ready.adds
+            && let Some(table) = ready.footprint.changed()
+        {
+            self.numbers.borrow_mut().remove(table);
+        }
     }
 
     /// From now on statements may take long.
@@ -212,12 +344,13 @@ impl Client {
     /// Several statements without parameters, in PostgreSQL's own words.
     pub(super) fn batch(&self, sql: &str) -> Result<()> {
         self.sends_ahead.set(false);
+        self.forget();
         self.wait(self.client.batch_execute(sql))
     }
 
     /// Takes a transaction back. What failed of it is of no interest any more.
     pub(super) fn roll_back(&self) -> Result<()> {
-        let _ = self.wait(async { Ok(()) });
+        let _ = self.wait_for_all();
         self.batch("ROLLBACK")
     }
 
@@ -227,22 +360,33 @@ impl Client {
     }
 
     fn ready(&self, sql: &str) -> Result<Arc<Ready>> {
-        if let Some(ready) = self.prepared.borrow().get(sql) {
+        self.ready_as(sql, || translate(sql))
+    }
+
+    /// A statement that is known by its text, in whosever words that is.
+    fn ready_as(&self, known_by: &str, translated: impl FnOnce() -> Translated) -> Result<Arc<Ready>> {
+        if let Some(ready) = self.prepared.borrow().get(known_by) {
             return Ok(Arc::clone(ready));
         }
         let Translated {
             text,
             gives_number,
             writes,
-            inserts_one,
-        } = translate(sql);
+            numbered,
+            footprint,
+        } = translated();
         let ready = Arc::new(Ready {
+            number: self.prepared.borrow().len(),
             statement: self.wait(self.client.prepare(&text))?,
             gives_number,
             writes,
-            inserts_one,
+            adds: text.starts_with("INSERT"),
+            numbered,
+            footprint: Arc::new(footprint),
         });
-        self.prepared.borrow_mut().insert(sql.to_owned(), Arc::clone(&ready));
+        self.prepared
+            .borrow_mut()
+            .insert(known_by.to_owned(), Arc::clone(&ready));
         Ok(ready)
     }
 }
@@ -264,14 +408,27 @@ impl Sql for Client {
     }
 
     fn last_insert_rowid(&self) -> i64 {
-        if !self.sent.borrow().answers.is_empty()
-            && let Err(error) = self.wait(async { Ok(()) })
+        let is_on_its_way = |(purpose, _): &(Purpose, _)| matches!(purpose, Purpose::Number);
+        if self.sent.borrow().answers.iter().any(is_on_its_way)
+            && let Err(error) = self.wait_for_all()
         {
             // There is no number then, and whoever waits for an answer next is told why.
             self.sent.borrow_mut().failed = Some(error);
         }
         self.last_number.get()
     }
+
+    fn will_ask(&self, sql: &str, parameters: &[&dyn ToSql]) -> Result<()> {
+        match self.sends_ahead.get() {
+            true => self.ask_ahead(&self.ready(sql)?, parameters),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Asks for the last number of a table.
+pub(super) fn last_number(table: &str) -> String {
+    format!("SELECT coalesce(max(id), 0) FROM {table}")
 }
 
 struct Asked<'c> {
@@ -280,20 +437,25 @@ struct Asked<'c> {
 }
 
 impl Asked<'_> {
-    fn ask(&self, parameters: &[&dyn ToSql]) -> Result<Vec<tokio_postgres::Row>> {
+    fn ask(&self, parameters: &[&dyn ToSql]) -> Result<Arc<Vec<tokio_postgres::Row>>> {
         let Self { client, ready } = self;
         if ready.writes {
-            client.wrote.set(true);
+            client.note_change(ready, &values_of(parameters));
         }
-        let rows = with_parameters(ready, parameters, |parameters| {
-            client.wait(client.client.query(&ready.statement, parameters))
-        })?;
+        let rows = self.wait(parameters)?;
         if ready.gives_number
             && let Some(last) = rows.last()
         {
             client.last_number.set(last.get(last.len() - 1));
         }
-        Ok(rows)
+        Ok(Arc::new(rows))
+    }
+
+    fn wait(&self, parameters: &[&dyn ToSql]) -> Result<Vec<tokio_postgres::Row>> {
+        let Self { client, ready } = self;
+        with_parameters(ready, parameters, |parameters| {
+            client.wait(client.client.query(&ready.statement, parameters))
+        })
     }
 }
 
@@ -302,18 +464,17 @@ fn with_parameters<T>(
     parameters: &[&dyn ToSql],
     with: impl FnOnce(&[&(dyn ToWire + Sync)]) -> Result<T>,
 ) -> Result<T> {
-    check_count(ready, parameters)?;
+    let (expected, found) = (ready.statement.params().len(), parameters.len());
+    if expected != found {
+        return Err(Error::Misused(format!("{found} parameters instead of {expected}")));
+    }
     let values: Vec<Lent<'_>> = parameters.iter().map(|parameter| Lent(parameter.to_sql())).collect();
     let values: Vec<&(dyn ToWire + Sync)> = values.iter().map(|value| value as &(dyn ToWire + Sync)).collect();
     with(&values)
 }
 
-fn check_count(ready: &Ready, parameters: &[&dyn ToSql]) -> Result<()> {
-    let (expected, found) = (ready.statement.params().len(), parameters.len());
-    match expected == found {
-        true => Ok(()),
-        false => Err(Error::Misused(format!("{found} parameters instead of {expected}"))),
-    }
+fn values_of(parameters: &[&dyn ToSql]) -> Vec<Value> {
+    parameters.iter().map(|parameter| parameter.to_sql().into()).collect()
 }
 
 fn bytes_of(value: &Value) -> usize {
@@ -325,17 +486,24 @@ fn bytes_of(value: &Value) -> usize {
 }
 
 impl Prepared for Asked<'_> {
-    fn execute(&mut self, parameters: &[&dyn ToSql]) -> Result<usize> {
-        if self.ready.inserts_one && self.client.sends_ahead.get() {
-            self.client.wrote.set(true);
-            self.client.send(&self.ready, parameters)?;
-            return Ok(1);
+    fn execute(&mut self, parameters: &[&dyn ToSql]) -> Result<()> {
+        let Self { client, ready } = self;
+        match (client.looks_ahead.get(), client.sends_ahead.get()) {
+            (true, _) => Err(Error::OnItsWay),
+            (false, true) => client.send_change(ready, parameters),
+            (false, false) => self.changed(parameters).map(drop),
         }
-        if self.ready.gives_number {
+    }
+
+    fn changed(&mut self, parameters: &[&dyn ToSql]) -> Result<usize> {
+        let Self { client, ready } = self;
+        if client.looks_ahead.get() {
+            return Err(Error::OnItsWay);
+        }
+        if ready.gives_number {
             return Ok(self.ask(parameters)?.len());
         }
-        let Self { client, ready } = self;
-        client.wrote.set(true);
+        client.note_change(ready, &values_of(parameters));
         let changed = with_parameters(ready, parameters, |parameters| {
             client.wait(client.client.execute(&ready.statement, parameters))
         })?;
@@ -343,30 +511,69 @@ impl Prepared for Asked<'_> {
     }
 
     fn query(&mut self, parameters: &[&dyn ToSql]) -> Result<Rows<'_>> {
-        Ok(Box::new(Answered {
-            waiting: self.ask(parameters)?.into_iter(),
-            row: None,
-        }))
+        let Self { client, ready } = &*self;
+        if ready.writes && client.looks_ahead.get() {
+            return Err(Error::OnItsWay);
+        }
+        let answered = match client.sends_ahead.get() && !ready.writes {
+            true => client.answered(ready, parameters)?,
+            false => None,
+        };
+        let rows = match answered {
+            Some(rows) => {
+                if cfg!(debug_assertions) && !client.looks_ahead.get() {
+                    let now = self.wait(parameters)?;
+                    assert!(
+                        are_same(&rows, &now),
+                        "what was asked ahead is answered otherwise now: {:?}",
+                        ready.footprint
+                    );
+                }
+                rows
+            }
+            None if client.looks_ahead.get() => {
+                client.ask_ahead(ready, parameters)?;
+                client.stopped_at_question.set(true);
+                return Err(Error::OnItsWay);
+            }
+            None => self.ask(parameters)?,
+        };
+        Ok(Box::new(Answered { rows, next: 0 }))
     }
+}
+
+fn are_same(rows: &[tokio_postgres::Row], others: &[tokio_postgres::Row]) -> bool {
+    let values = |row: &tokio_postgres::Row| -> Vec<Option<Value>> {
+        let value = |at| row.try_get::<_, Read<'_>>(at).ok().map(|Read(value)| value.into());
+        (0..row.len()).map(value).collect()
+    };
+    rows.iter().map(values).eq(others.iter().map(values))
 }
 
 /// An answer that is read row by row.
 struct Answered {
-    waiting: std::vec::IntoIter<tokio_postgres::Row>,
-    row: Option<tokio_postgres::Row>,
+    rows: Arc<Vec<tokio_postgres::Row>>,
+    next: usize,
 }
 
 impl NextRow for Answered {
     fn next(&mut self) -> Result<Option<&Row<'_>>> {
-        self.row = self.waiting.next();
-        Ok(self.row.as_ref().map(|_| self as &Row<'_>))
+        if self.next >= self.rows.len() {
+            return Ok(None);
+        }
+        self.next += 1;
+        Ok(Some(self as &Row<'_>))
     }
 }
 
 impl Columns for Answered {
     fn value(&self, column: Column<'_>) -> Result<ValueRef<'_>> {
         let missing = || Error::Misused(format!("there is no column {column}"));
-        let row = self.row.as_ref().ok_or_else(missing)?;
+        let row = self
+            .next
+            .checked_sub(1)
+            .and_then(|at| self.rows.get(at))
+            .ok_or_else(missing)?;
         let at = match column {
             Column::At(at) => Some(at).filter(|at| *at < row.len()),
             Column::Named(name) => row

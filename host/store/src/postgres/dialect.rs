@@ -3,29 +3,7 @@
 //! They are written for SQLite and keep to what both say alike. What is left is what one pass over the text can say otherwise: how parameters
 //! are numbered, what happens to a row that is there already, the empty blob, and one column whose name is a keyword here.
 
-/// Tables whose rows are numbered by the database: an insert asks for the number.
-const NUMBERED: [&str; 20] = [
-    "origins",
-    "deliveries",
-    "jobs",
-    "runs",
-    "actions",
-    "outbox",
-    "attempts",
-    "dead_letters",
-    "history",
-    "tokens",
-    "plugin_versions",
-    "plugin_history",
-    "shadow_runs",
-    "plugin_trials",
-    "quarantines",
-    "work_reviews",
-    "resends",
-    "state_edits",
-    "bulks",
-    "issues",
-];
+use super::footprint::{Footprint, NUMBERED, inserted_values, is_word};
 
 /// Tables whose rows are replaced whole, and what names a row of them.
 const REPLACED: [(&str, &[&str]); 5] = [
@@ -44,8 +22,29 @@ pub(super) struct Translated {
     pub(super) gives_number: bool,
     /// It may change something.
     pub(super) writes: bool,
-    /// It inserts one row or fails, so nobody has to wait to know how many.
-    pub(super) inserts_one: bool,
+    /// It inserts one row into a numbered table.
+    pub(super) numbered: Option<Numbered>,
+    pub(super) footprint: Footprint,
+}
+
+/// An insert as it is said where the row's number is known before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Numbered {
+    pub(super) table: String,
+    /// Its last parameter is the number.
+    pub(super) text: String,
+}
+
+impl Numbered {
+    pub(super) fn translated(&self) -> Translated {
+        Translated {
+            footprint: Footprint::of(&self.text),
+            text: self.text.clone(),
+            gives_number: false,
+            writes: true,
+            numbered: None,
+        }
+    }
 }
 
 pub(super) fn translate(sql: &str) -> Translated {
@@ -59,7 +58,9 @@ pub(super) fn translate(sql: &str) -> Translated {
     };
     let mut text = words(&sql);
     text.push_str(on_conflict.as_deref().unwrap_or_default());
-    let gives_number = into(&text).is_some_and(|table| NUMBERED.contains(&table));
+    let numbered = numbered(&text);
+    let gives_number =
+        numbered.is_some() || into(&text).is_some_and(|table| NUMBERED.contains(&table)) && !has_number(&text);
     if gives_number {
         text.push_str(if text.contains(" RETURNING ") {
             ", id"
@@ -68,22 +69,44 @@ pub(super) fn translate(sql: &str) -> Translated {
         });
     }
     let writes = !["SELECT", "WITH"].iter().any(|word| text.starts_with(word));
-    let inserts_one = text.starts_with("INSERT INTO ")
-        && !["SELECT ", "DO NOTHING", " WHERE "]
-            .iter()
-            .any(|word| text.contains(word));
     Translated {
+        footprint: Footprint::of(&text),
         text,
         gives_number,
         writes,
-        inserts_one,
+        numbered,
     }
+}
+
+/// Whether an insert says the number of its row.
+fn has_number(text: &str) -> bool {
+    let columns = text.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
+    columns.is_some_and(|(columns, _)| columns.split(',').any(|column| column.trim() == "id"))
+}
+
+/// The insert with the row's number as one parameter more.
+fn numbered(text: &str) -> Option<Numbered> {
+    let table = into(text).filter(|table| NUMBERED.contains(table))?;
+    let (columns, values, after) = inserted_values(text.strip_prefix("INSERT INTO ")?)?;
+    if has_number(text) || !after.trim().is_empty() {
+        return None;
+    }
+    let number = values.split(',').filter_map(parameter_number).max().unwrap_or(0) + 1;
+    Some(Numbered {
+        table: table.to_owned(),
+        text: format!("INSERT INTO {table} ({columns}, id) VALUES ({values}, ${number})"),
+    })
+}
+
+/// The `n` of `$n`.
+fn parameter_number(value: &str) -> Option<usize> {
+    value.trim().strip_prefix('$')?.parse().ok()
 }
 
 /// The table that an insert is about.
 fn into(sql: &str) -> Option<&str> {
     sql.strip_prefix("INSERT INTO ")?
-        .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+        .split(|letter: char| !is_word(letter))
         .next()
 }
 
@@ -136,9 +159,7 @@ fn words(sql: &str) -> String {
                 1
             }
             'A'..='Z' | 'a'..='z' | '_' => {
-                let length = rest
-                    .find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
-                    .unwrap_or(rest.len());
+                let length = rest.find(|letter| !is_word(letter)).unwrap_or(rest.len());
                 match &rest[..length] {
                     "end" => text.push_str("\"end\""),
                     // Only texts are asked for as blobs, and blobs: there is a function for both.
@@ -223,6 +244,28 @@ mod tests {
             ),
         ] {
             assert_eq!(said(sqlite), postgres);
+        }
+    }
+
+    #[test]
+    fn an_insert_takes_the_number_of_its_row() {
+        let numbered = |sql: &str| translate(sql).numbered.map(|numbered| numbered.text);
+        assert_eq!(
+            numbered("INSERT INTO jobs (receipt, due_at, ended_at) VALUES (?1, ?2, ?2)").as_deref(),
+            Some("INSERT INTO jobs (receipt, due_at, ended_at, id) VALUES ($1, $2, $2, $3)")
+        );
+        assert_eq!(
+            numbered("INSERT INTO jobs (receipt, lane, state) VALUES (?1, ?2, 0)").as_deref(),
+            Some("INSERT INTO jobs (receipt, lane, state, id) VALUES ($1, $2, 0, $3)")
+        );
+        for sql in [
+            "INSERT INTO receipts (seq) VALUES (?1)",
+            "INSERT INTO jobs (id) VALUES (?1)",
+            "INSERT INTO jobs (receipt) SELECT seq FROM receipts",
+            "INSERT INTO actions (receipt) VALUES (?1) RETURNING tenant",
+            "INSERT OR IGNORE INTO jobs (receipt) VALUES (?1)",
+        ] {
+            assert_eq!(numbered(sql), None, "{sql}");
         }
     }
 

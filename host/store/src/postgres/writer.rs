@@ -20,7 +20,7 @@ use tollgate_core::ids::Digest;
 use tollgate_core::secret::Secret;
 use tollgate_core::work::{EntryEvent, EntryState, JobEvent, JobState};
 
-use super::client::Client;
+use super::client::{Client, last_number};
 use super::hosts::{self, Presence};
 use super::listener::{self, Heard};
 use super::schema;
@@ -39,6 +39,10 @@ use crate::{StoreError, Topic};
 const QUEUE_MAX: usize = 4096;
 /// Writes in one transaction at most.
 const GROUP_MAX: usize = 256;
+/// How often a group looks ahead. What asks more often waits for the rest.
+const LOOKS_MAX: usize = 8;
+/// The tables that get rows with nearly every group.
+const NUMBERED_OFTEN: [&str; 5] = ["jobs", "runs", "actions", "outbox", "attempts"];
 /// The first pause between two connections that fail, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 /// For how long a commit's outcome is looked for.
@@ -486,11 +490,51 @@ fn apply(link: &mut Link, group: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
     link.client.begin_sending()?;
     link.memory.head = lock(&link.client)?;
     link.client.has_written();
+    // What is admitted is asked about what is there, and what comes after it would change that.
+    group.sort_by_key(|work| order_of(work.kind()));
+    if group.len() > 1 {
+        look_ahead(link, group)?;
+    }
     let mut transaction = Transaction::new(&link.client, &mut link.memory);
     for work in group {
         work.apply(&mut transaction)?;
     }
     Ok(Done::of(&mut transaction))
+}
+
+/// The place of a piece of work in its group: nobody has been answered, so none has to come before another.
+fn order_of(kind: Kind) -> u8 {
+    match kind {
+        Kind::Admitted => 0,
+        Kind::Settled => 1,
+        Kind::Attempted => 2,
+        _ => 3,
+    }
+}
+
+/// Asks for all that a group will ask before it changes anything, each question together with those of the others: with each look everyone comes as
+/// far as the next question whose answer is not there.
+fn look_ahead(link: &mut Link, group: &mut [Box<dyn Work>]) -> Result<(), Fault> {
+    let Link { client, memory } = link;
+    let connection: &Connection = client;
+    for table in NUMBERED_OFTEN {
+        connection.will_ask(&last_number(table), &[])?;
+    }
+    let mut looking: Vec<&mut Box<dyn Work>> =
+        group.iter_mut().filter(|work| order_of(work.kind()) < 3).collect();
+    for _ in 0..LOOKS_MAX {
+        client.look_ahead(true);
+        looking.retain_mut(|work| {
+            let looked = work.apply(&mut Transaction::new(client, memory));
+            client.has_stopped_at_question() && looked.is_err()
+        });
+        client.look_ahead(false);
+        client.wait_for_all()?;
+        if looking.is_empty() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Takes a row for this host, says who it is and hears whether it may claim, and frees what was leased if nobody else is there to hold it.

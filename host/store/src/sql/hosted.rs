@@ -65,7 +65,7 @@ impl Asked<'_> {
 }
 
 impl Prepared for Asked<'_> {
-    fn execute(&mut self, parameters: &[&dyn ToSql]) -> Result<usize> {
+    fn changed(&mut self, parameters: &[&dyn ToSql]) -> Result<usize> {
         self.ask(parameters)?;
         Ok(usize::try_from(self.driver.changes()).unwrap_or(usize::MAX))
     }

@@ -45,7 +45,13 @@ fn native() -> Box<Connection> {
 fn parameters_are_bound_in_their_places() {
     let driver = Canned::default();
     let asked = Rc::clone(&driver.asked);
-    let changed = database(driver).execute("q", params![1_i64, "two", None::<i64>, [3_u8].as_slice(), true]);
+    let changed = database(driver).prepare_cached("q").unwrap().changed(params![
+        1_i64,
+        "two",
+        None::<i64>,
+        [3_u8].as_slice(),
+        true
+    ]);
     assert_eq!(changed, Ok(3));
     let values = [
         Value::Integer(1),

@@ -17,7 +17,7 @@ impl Sql for rusqlite::Connection {
 }
 
 impl Prepared for rusqlite::CachedStatement<'_> {
-    fn execute(&mut self, parameters: &[&dyn ToSql]) -> Result<usize> {
+    fn changed(&mut self, parameters: &[&dyn ToSql]) -> Result<usize> {
         bind(self, parameters)?;
         Ok(self.raw_execute()?)
     }

@@ -1,5 +1,7 @@
 //! Admission: one verified event becomes a receipt with its jobs, or one more delivery of a receipt that exists.
 
+use std::collections::BTreeSet;
+
 use tollgate_core::admission::{
     self, Admission, Decision, Existing, Identity, NewJob, OnHeld, OnReplay, decide, replaces,
 };
@@ -20,6 +22,8 @@ use super::transaction::Transaction;
 use crate::Admitted;
 use crate::sql::{Connection, params};
 
+/// Whether anything of a lane waits or runs.
+const IS_BUSY: &str = "SELECT EXISTS (SELECT 1 FROM jobs WHERE lane = ?1 AND state < 3)";
 /// What the history says of an event that a route's filter left out.
 pub(crate) const FILTERED: &str = "filtered";
 
@@ -60,6 +64,7 @@ pub(crate) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
     match decide(admission, None, subject.as_ref().and_then(Subject::status)) {
         Decision::New(disposition) => {
             let jobs = admission.made(&disposition);
+            let lanes = Lanes::of(transaction.connection, &jobs)?;
             let seq = append::append(transaction, admission, &disposition, &jobs, subject)?;
             lead_from_event_id(transaction.connection, key, admission.receipt, &admission.event, seq)?;
             let event = &admission.event;
@@ -67,7 +72,7 @@ pub(crate) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
                 rows::append_history(transaction.connection, seq, event.received_at, FILTERED, &why)?;
             }
             transaction.jobs_ready |=
-                insert_jobs(transaction.connection, &event.tenant, &jobs, seq, event.received_at)?;
+                lanes.insert(transaction.connection, &event.tenant, &jobs, seq, event.received_at)?;
             Ok(Admitted::New(disposition))
         }
         Decision::Same | Decision::Conflict | Decision::SuspectedReplay => {
@@ -178,8 +183,7 @@ pub(crate) fn find_subject(
     receipts::subject(view, key).map(Some)
 }
 
-/// Makes a receipt's jobs, each behind what waits in its lane; what is held waits for nobody but a person. Returns whether one of
-/// them is ready.
+/// Makes a receipt's jobs, each behind what waits in its lane. Returns whether one of them is ready.
 pub(crate) fn insert_jobs(
     connection: &Connection,
     tenant: &TenantName,
@@ -187,46 +191,78 @@ pub(crate) fn insert_jobs(
     receipt_seq: i64,
     due_at: UnixMillis,
 ) -> Result<bool, Fault> {
-    let mut is_ready = false;
-    for NewJob { spec: job, held } in jobs {
-        if let Some(reason) = held {
+    Lanes::of(connection, jobs)?.insert(connection, tenant, jobs, receipt_seq, due_at)
+}
+
+/// The lanes of new jobs in which something waits or runs.
+struct Lanes {
+    busy: BTreeSet<i64>,
+}
+
+impl Lanes {
+    fn of(connection: &Connection, jobs: &[NewJob]) -> Result<Self, Fault> {
+        let mut busy = BTreeSet::new();
+        let lanes = || jobs.iter().filter(|job| job.held.is_none()).map(|job| job.spec.lane);
+        for lane in lanes() {
+            connection.will_ask(IS_BUSY, &[&lane])?;
+        }
+        for lane in lanes() {
+            if connection
+                .prepare_cached(IS_BUSY)?
+                .query_row([lane], |row| row.get(0))?
+            {
+                busy.insert(lane);
+            }
+        }
+        Ok(Self { busy })
+    }
+
+    /// Inserts the jobs; what is held waits for nobody but a person. Returns whether one of them is ready.
+    fn insert(
+        mut self,
+        connection: &Connection,
+        tenant: &TenantName,
+        jobs: &[NewJob],
+        receipt_seq: i64,
+        due_at: UnixMillis,
+    ) -> Result<bool, Fault> {
+        let mut is_ready = false;
+        for NewJob { spec: job, held } in jobs {
+            if let Some(reason) = held {
+                connection
+                    .prepare_cached(
+                        "INSERT INTO jobs (receipt, route, lane, state, due_at, tenant, reason, ended_at) \
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?5)",
+                    )?
+                    .execute(params![
+                        receipt_seq,
+                        job.route.as_str(),
+                        job.lane,
+                        rows::job_code(JobState::Held),
+                        due_at.0,
+                        tenant.as_str(),
+                        reason,
+                    ])?;
+                continue;
+            }
+            let state = match self.busy.insert(job.lane) {
+                true => JobState::Ready,
+                false => JobState::Blocked,
+            };
             connection
                 .prepare_cached(
-                    "INSERT INTO jobs (receipt, route, lane, state, due_at, tenant, reason, ended_at) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?5)",
+                    "INSERT INTO jobs (receipt, route, lane, state, due_at, tenant) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 )?
                 .execute(params![
                     receipt_seq,
                     job.route.as_str(),
                     job.lane,
-                    rows::job_code(JobState::Held),
+                    rows::job_code(state),
                     due_at.0,
                     tenant.as_str(),
-                    reason,
                 ])?;
-            continue;
+            is_ready |= state == JobState::Ready;
         }
-        let lane_is_busy: bool = connection
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE lane = ?1 AND state < 3)")?
-            .query_row([job.lane], |row| row.get(0))?;
-        let state = if lane_is_busy {
-            JobState::Blocked
-        } else {
-            JobState::Ready
-        };
-        connection
-            .prepare_cached(
-                "INSERT INTO jobs (receipt, route, lane, state, due_at, tenant) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![
-                receipt_seq,
-                job.route.as_str(),
-                job.lane,
-                rows::job_code(state),
-                due_at.0,
-                tenant.as_str(),
-            ])?;
-        is_ready |= state == JobState::Ready;
+        Ok(is_ready)
     }
-    Ok(is_ready)
 }

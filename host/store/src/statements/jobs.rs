@@ -20,6 +20,15 @@ use super::transaction::{StateChange, Transaction};
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
 use crate::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement};
 
+/// The first job of a lane in the order of states, from one of those before an end on.
+const OLDEST: &str =
+    "SELECT id, due_at, state FROM jobs WHERE lane = ?1 AND state >= ?2 AND state < 3 ORDER BY state, id LIMIT 1";
+/// The action that stands in the ledger under an operation key.
+const RECORDED: &str = "SELECT id, content_digest FROM actions \
+     WHERE operation_key = ?1 AND tenant = ?2 AND namespace = ?3 AND kind = ?4 AND conflict = 0";
+const STATE_VERSION: &str = "SELECT version FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3";
+const STATE_BYTES: &str = "SELECT length(value) FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3";
+const STATE_TOTAL: &str = "SELECT bytes FROM plugin_state_totals WHERE tenant = ?1 AND plugin = ?2";
 /// A key that does not exist.
 const ABSENT: StateValue = StateValue {
     version: 0,
@@ -93,6 +102,9 @@ impl turns::Line for Tenants<'_, '_, '_> {
             jobs.push(Job::read(row)?);
         }
         let (mut may_be_more, before) = (jobs.len() == rows_max, self.claims.len());
+        for job in &jobs {
+            self.transaction.memory.receipts.will_get(connection, job.receipt)?;
+        }
         for job in jobs {
             if self.paused.has_route(&job.tenant, &job.route) {
                 pauses::put_off(connection, job.id)?;
@@ -280,6 +292,7 @@ pub(crate) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
         return Ok(Settled::LeaseLost);
     }
     let state = job.state.next(JobEvent::from(&settlement.end))?;
+    will_ask(connection, job, settlement)?;
     if !reads_are_current(connection, &job.tenant, &run.plugin, &run.reads)? {
         return Ok(Settled::StaleState);
     }
@@ -299,6 +312,10 @@ pub(crate) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
     {
         return Ok(Settled::OverBudget(Box::new(over)));
     }
+    let next = match settlement.end {
+        JobEnd::Done | JobEnd::Held { .. } | JobEnd::Dead { .. } => oldest(connection, job.lane, JobState::Blocked)?,
+        JobEnd::RetryAt { .. } => None,
+    };
     let run_id = append_run(transaction, &settling, settlement.epoch, run)?;
     let mut verdicts = Vec::new();
     match &settlement.end {
@@ -312,12 +329,12 @@ pub(crate) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
             if verdicts.is_empty() || verdicts.contains(&Verdict::Recorded) {
                 write_state(transaction, &job.tenant, settlement, run_id, growth)?;
             }
-            end_job(transaction, &settling, state, None)?;
+            end_job(transaction, &settling, state, None, next)?;
         }
-        JobEnd::Held { reason } => end_job(transaction, &settling, state, Some(reason))?,
+        JobEnd::Held { reason } => end_job(transaction, &settling, state, Some(reason), next)?,
         JobEnd::Dead { reason } => {
             append_dead_letter(connection, &settling, run_id, run, reason)?;
-            end_job(transaction, &settling, state, Some(reason))?;
+            end_job(transaction, &settling, state, Some(reason), next)?;
         }
         JobEnd::RetryAt { at, reason } => {
             connection
@@ -328,6 +345,26 @@ pub(crate) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
         }
     }
     Ok(Settled::Committed { run: run_id, verdicts })
+}
+
+/// Says what the settlement of a job is going to ask.
+fn will_ask(connection: &Connection, job: &Job, settlement: &Settlement) -> Result<(), Fault> {
+    let (tenant, plugin) = (job.tenant.as_str(), settlement.run.plugin.as_str());
+    for read in &settlement.run.reads {
+        connection.will_ask(STATE_VERSION, params![tenant, plugin, read.key])?;
+    }
+    for write in &settlement.writes {
+        connection.will_ask(STATE_BYTES, params![tenant, plugin, write.key])?;
+    }
+    if settlement.state_total_max.is_some() && !settlement.writes.is_empty() {
+        connection.will_ask(STATE_TOTAL, params![tenant, plugin])?;
+    }
+    for granted in &settlement.actions {
+        let (key, kind) = (granted.operation_key().as_str(), granted.action().kind().as_str());
+        connection.will_ask(RECORDED, params![key, tenant, settlement.namespace.as_str(), kind])?;
+    }
+    connection.will_ask(OLDEST, params![job.lane, rows::job_code(JobState::Blocked)])?;
+    Ok(())
 }
 
 pub(crate) fn read_state(
@@ -356,8 +393,7 @@ fn reads_are_current(
     reads: &[StateRead],
 ) -> Result<bool, Fault> {
     for read in reads {
-        let mut statement = connection
-            .prepare_cached("SELECT version FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3")?;
+        let mut statement = connection.prepare_cached(STATE_VERSION)?;
         let version: Option<i64> = statement
             .query_row(params![tenant.as_str(), plugin.as_str(), read.key], |row| row.get(0))
             .optional()?;
@@ -375,8 +411,7 @@ fn growth(
     plugin: &PluginName,
     writes: &[StateWrite],
 ) -> Result<i64, Fault> {
-    let mut had = connection
-        .prepare_cached("SELECT length(value) FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3")?;
+    let mut had = connection.prepare_cached(STATE_BYTES)?;
     let mut growth = 0;
     for write in writes {
         let bytes = |value: i64| write.key.len() as i64 + value;
@@ -391,7 +426,7 @@ fn growth(
 /// What the plugin has for the tenant in all, in bytes of keys and values.
 pub(crate) fn state_total(connection: &Connection, tenant: &TenantName, plugin: &PluginName) -> Result<i64, Fault> {
     let total = connection
-        .prepare_cached("SELECT bytes FROM plugin_state_totals WHERE tenant = ?1 AND plugin = ?2")?
+        .prepare_cached(STATE_TOTAL)?
         .query_row(params![tenant.as_str(), plugin.as_str()], |row| row.get(0))
         .optional()?;
     Ok(total.unwrap_or(0))
@@ -490,10 +525,11 @@ fn append_run(
     run: &RunRecord,
 ) -> Result<RunId, Fault> {
     let connection = transaction.connection;
-    if transaction.memory.configs.insert(run.config_digest) {
+    if !transaction.memory.configs.contains(&run.config_digest) {
         connection
             .prepare_cached("INSERT INTO configs (digest, text) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING")?
             .execute(params![run.config_digest.0.as_slice(), run.config])?;
+        transaction.memory.configs.insert(run.config_digest);
     }
     connection
         .prepare_cached(
@@ -585,7 +621,13 @@ fn record_action(
         ])?;
     if verdict == Verdict::Recorded {
         let action = connection.last_insert_rowid();
-        send(action)?;
+        outbox::send_new(
+            transaction,
+            &settling.job.tenant,
+            action,
+            &settlement.targets,
+            settling.at,
+        )?;
     }
     Ok(verdict)
 }
@@ -598,10 +640,7 @@ fn recorded(
     granted: &GrantedAction,
 ) -> Result<Option<(i64, Digest)>, Fault> {
     Ok(connection
-        .prepare_cached(
-            "SELECT id, content_digest FROM actions \
-             WHERE operation_key = ?1 AND tenant = ?2 AND namespace = ?3 AND kind = ?4 AND conflict = 0",
-        )?
+        .prepare_cached(RECORDED)?
         .query_row(
             params![
                 granted.operation_key().as_str(),
@@ -665,13 +704,19 @@ fn end_job(
     settling: &Settling,
     state: JobState,
     reason: Option<&str>,
+    next: Option<Waiting>,
 ) -> Result<(), Fault> {
     let (connection, job) = (transaction.connection, &settling.job);
     connection
-        .prepare_cached("UPDATE jobs SET state = ?2, reason = ?3, worker = NULL, ended_at = ?4 WHERE id = ?1")?
-        .execute(params![job.id, rows::job_code(state), reason, settling.at.0])?;
-    if let Some(next) = oldest(connection, job.lane, JobState::Blocked)? {
-        change(connection, next.job, JobState::Blocked, JobEvent::TurnComes)?;
+        .prepare_cached(
+            "UPDATE jobs SET state = ?2, reason = ?3, worker = NULL, ended_at = ?4 WHERE id = ?1 AND lane = ?5",
+        )?
+        .execute(params![job.id, rows::job_code(state), reason, settling.at.0, job.lane])?;
+    if let Some(next) = next {
+        let state = JobState::Blocked.next(JobEvent::TurnComes)?;
+        connection
+            .prepare_cached("UPDATE jobs SET state = ?2 WHERE id = ?1 AND lane = ?3")?
+            .execute(params![next.job, rows::job_code(state), job.lane])?;
         transaction.jobs_ready = true;
     }
     Ok(())
@@ -702,9 +747,7 @@ fn append_dead_letter(
 /// The oldest job of a lane that is in a state of those before an end.
 fn oldest(connection: &Connection, lane: i64, state: JobState) -> Result<Option<Waiting>, Fault> {
     // In the order of the lane's index: the first is of the lowest state that there is, from the wanted one on.
-    let mut statement = connection.prepare_cached(
-        "SELECT id, due_at, state FROM jobs WHERE lane = ?1 AND state >= ?2 AND state < 3 ORDER BY state, id LIMIT 1",
-    )?;
+    let mut statement = connection.prepare_cached(OLDEST)?;
     let mut found = statement.query(params![lane, rows::job_code(state)])?;
     match found.next()? {
         Some(row) if rows::job_state(row, "state")? == state => Ok(Some(Waiting {

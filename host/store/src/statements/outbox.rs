@@ -22,6 +22,9 @@ use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxCla
 /// When the next entry of a destination is due.
 pub(super) const EARLIEST: &str =
     "SELECT min(due_at) FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2";
+/// An entry that is to be leased, with what is delivered.
+const LEASED: &str = "SELECT e.epoch, e.attempts, e.destination, e.action, e.resend, a.tenant, a.namespace, a.kind, a.operation_key, a.json, \
+     a.recorded_at, a.receipt FROM outbox e JOIN actions a ON a.id = e.action WHERE e.id = ?1";
 /// What of a destination is due, the oldest first.
 pub(super) const DUE: &str = "SELECT id, state, lane FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2 \
      AND due_at <= ?3 ORDER BY due_at, id LIMIT ?4";
@@ -119,15 +122,19 @@ impl turns::Line for Destinations<'_, '_, '_> {
         while let Some(row) = found.next()? {
             entries.push((get(row, "id")?, rows::entry_state(row, "state")?, get(row, "lane")?));
         }
-        for (entry, state, lane) in &entries {
-            let older = match (state, lane) {
-                (EntryState::Leased, Some(lane)) => {
-                    order::yield_to_older(self.transaction.connection, *entry, *lane, *state)?
-                }
-                _ => None,
-            };
-            let (entry, state) = older.map_or((*entry, *state), |older| (older, EntryState::Ready));
-            self.claims.push(lease(self.transaction, self.request, entry, state)?);
+        let connection = self.transaction.connection;
+        for (entry, state, lane) in &mut entries {
+            if let (EntryState::Leased, Some(lane)) = (*state, lane)
+                && let Some(older) = order::yield_to_older(connection, *entry, *lane, *state)?
+            {
+                (*entry, *state) = (older, EntryState::Ready);
+            }
+        }
+        for (entry, ..) in &entries {
+            connection.will_ask(LEASED, &[entry])?;
+        }
+        for (entry, state, _) in &entries {
+            self.claims.push(lease(self.transaction, self.request, *entry, *state)?);
         }
         let may_be_more = entries.len() == rows_max;
         if !may_be_more {
@@ -157,25 +164,27 @@ pub(super) fn lease(
 ) -> Result<OutboxClaim, Fault> {
     let connection = transaction.connection;
     let state = state.next(EntryEvent::Lease)?;
+    let mut statement = connection.prepare_cached(LEASED)?;
+    let mut found = statement.query([entry])?;
+    let row = found
+        .next()?
+        .ok_or_else(|| Fault::damaged("outbox entry", format_args!("{entry} has no action")))?;
+    let (epoch, attempts) = (
+        LeaseEpoch(get(row, "epoch")?).next(),
+        rows::unsigned32(row, "attempts")? + 1,
+    );
     connection
         .prepare_cached(
-            "UPDATE outbox SET state = ?2, due_at = ?3, worker = ?4, epoch = epoch + 1, attempts = attempts + 1, pulled_at = NULL \
-             WHERE id = ?1",
+            "UPDATE outbox SET state = ?2, due_at = ?3, worker = ?4, epoch = ?5, attempts = ?6, pulled_at = NULL WHERE id = ?1",
         )?
         .execute(params![
             entry,
             rows::entry_code(state),
             request.now.plus_ms(request.lease_ms).0,
-            request.worker
+            request.worker,
+            epoch.0,
+            attempts,
         ])?;
-    let mut statement = connection.prepare_cached(
-        "SELECT e.epoch, e.attempts, e.destination, e.action, e.resend, a.tenant, a.namespace, a.kind, a.operation_key, a.json, a.recorded_at, a.receipt \
-         FROM outbox e JOIN actions a ON a.id = e.action WHERE e.id = ?1",
-    )?;
-    let mut found = statement.query([entry])?;
-    let row = found
-        .next()?
-        .ok_or_else(|| Fault::damaged("outbox entry", format_args!("{entry} has no action")))?;
     let receipt = append::get_ahead(transaction, get(row, "receipt")?)?.id;
     let (destination, namespace): (DestinationName, Namespace) = (id(row, "destination")?, id(row, "namespace")?);
     let (kind, operation_key): (_, OperationKey) = (kind(row)?, id(row, "operation_key")?);
@@ -183,8 +192,8 @@ pub(super) fn lease(
     Ok(OutboxClaim {
         entry: OutboxId(entry),
         message_id: message_id(&key, receipt, &namespace, kind, &operation_key, &destination),
-        epoch: LeaseEpoch(get(row, "epoch")?),
-        attempt: rows::unsigned32(row, "attempts")?,
+        epoch,
+        attempt: attempts,
         tenant: id(row, "tenant")?,
         destination,
         action: ActionId(get(row, "action")?),
@@ -353,8 +362,30 @@ pub(crate) fn send(
     due_at: UnixMillis,
 ) -> Result<(), Fault> {
     let missing = missing(transaction.connection, action, targets)?;
-    let subject = order::subject(transaction, action, targets, &missing)?;
-    for destination in missing {
+    send_to(transaction, tenant, action, targets, missing, due_at)
+}
+
+/// Makes an entry for each destination of an action that is new.
+pub(crate) fn send_new(
+    transaction: &mut Transaction<'_>,
+    tenant: &TenantName,
+    action: i64,
+    targets: &Targets,
+    due_at: UnixMillis,
+) -> Result<(), Fault> {
+    send_to(transaction, tenant, action, targets, missing_of(&[], targets), due_at)
+}
+
+fn send_to(
+    transaction: &mut Transaction<'_>,
+    tenant: &TenantName,
+    action: i64,
+    targets: &Targets,
+    destinations: Vec<&DestinationName>,
+    due_at: UnixMillis,
+) -> Result<(), Fault> {
+    let subject = order::subject(transaction, action, targets, &destinations)?;
+    for destination in destinations {
         let connection = transaction.connection;
         let (lane, state) = match &subject {
             Some(subject) if targets.ordered.contains(destination) => {
@@ -386,14 +417,18 @@ pub(crate) fn missing<'t>(
     action: i64,
     targets: &'t Targets,
 ) -> Result<Vec<&'t DestinationName>, Fault> {
-    let mut missing: Vec<&DestinationName> = Vec::new();
     if targets.destinations.is_empty() {
-        return Ok(missing);
+        return Ok(Vec::new());
     }
     let sent_to = connection
         .prepare_cached("SELECT destination FROM outbox WHERE action = ?1")?
         .query_map([action], |row| row.get(0))?
         .collect::<Result<Vec<String>, _>>()?;
+    Ok(missing_of(&sent_to, targets))
+}
+
+fn missing_of<'t>(sent_to: &[String], targets: &'t Targets) -> Vec<&'t DestinationName> {
+    let mut missing: Vec<&DestinationName> = Vec::new();
     let was_sent = |name: &DestinationName| sent_to.iter().any(|sent| sent == name.as_str());
     for destination in &targets.destinations {
         let mut before = targets.renamed.iter().filter(|(_, now)| now == destination);
@@ -401,5 +436,5 @@ pub(crate) fn missing<'t>(
             missing.push(destination);
         }
     }
-    Ok(missing)
+    missing
 }

@@ -69,7 +69,7 @@ impl Paused {
                     "UPDATE jobs SET due_at = ?3 WHERE id IN (SELECT id FROM jobs WHERE state IN (1, 2) AND tenant = ?1 \
                      AND due_at = ?4 AND route = ?2 ORDER BY id LIMIT ?5)",
                 )?
-                .execute(params![tenant.as_str(), route.as_str(), now.0, PUT_OFF.0, TAKEN_UP_MAX])?;
+                .changed(params![tenant.as_str(), route.as_str(), now.0, PUT_OFF.0, TAKEN_UP_MAX])?;
             if due as i64 == TAKEN_UP_MAX {
                 transaction.jobs_ready = true;
             } else {

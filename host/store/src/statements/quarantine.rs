@@ -20,7 +20,7 @@ pub(crate) fn put(transaction: &mut Transaction<'_>, quarantine: &Quarantine) ->
             "INSERT INTO quarantines (tenant, route, plugin, digest, at, faults, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
              ON CONFLICT DO NOTHING",
         )?
-        .execute(params![
+        .changed(params![
             quarantine.tenant.as_str(),
             quarantine.route.as_str(),
             quarantine.plugin.as_str(),

@@ -112,6 +112,11 @@ pub(crate) trait ReceiptsWriter: Receipts {
     /// The receipt of that id: its number, and the digest of its body.
     fn existing(&self, connection: &Connection, id: ReceiptId) -> Result<Option<(i64, Digest)>, Fault>;
 
+    /// Says that a receipt will be asked for, with its body.
+    fn will_get(&self, _connection: &Connection, _seq: i64) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// Reads a receipt and what is likely to be asked for after it, if it is not remembered.
     fn read_ahead(&mut self, _connection: &Connection, _seq: i64) -> Result<(), Fault> {
         Ok(())

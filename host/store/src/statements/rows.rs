@@ -145,9 +145,10 @@ pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<String, Fault> {
 
 /// The key that only this store has; a copy of the store has it as well.
 pub(crate) fn store_key(connection: &Connection) -> Result<Secret, Fault> {
-    let key: Vec<u8> = connection
-        .prepare_cached("SELECT value FROM meta WHERE name = 'receipt_key'")?
-        .query_row([], |row| row.get(0))?;
+    const KEY: &str = "SELECT value FROM meta WHERE name = 'receipt_key'";
+    // Whoever needs it needs it more than once.
+    connection.will_ask(KEY, &[])?;
+    let key: Vec<u8> = connection.prepare_cached(KEY)?.query_row([], |row| row.get(0))?;
     Ok(Secret::new(key))
 }
 

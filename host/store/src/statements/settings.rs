@@ -202,7 +202,7 @@ pub(crate) fn remove_secret(
     let removed = transaction
         .connection
         .prepare_cached("DELETE FROM settings_secrets WHERE tenant = ?1 AND name = ?2")?
-        .execute(params![tenant.as_str(), name.as_str()])?;
+        .changed(params![tenant.as_str(), name.as_str()])?;
     if removed > 0 {
         note(
             transaction,

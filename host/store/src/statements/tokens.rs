@@ -139,7 +139,7 @@ pub(crate) fn revoke(transaction: &mut Transaction<'_>, id: TokenId, end: &Revoc
         .prepare_cached(
             "UPDATE tokens SET revoked_at = ?2, revoked_by = ?3, revoked_why = ?4 WHERE id = ?1 AND revoked_at IS NULL",
         )?
-        .execute(params![id.0, end.at.0, end.by, end.why])?;
+        .changed(params![id.0, end.at.0, end.by, end.why])?;
     transaction.changed.push(Topic::Tokens);
     Ok(changed == 1)
 }

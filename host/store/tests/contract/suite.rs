@@ -104,6 +104,7 @@ macro_rules! contract {
             a_replay_says_which_deliveries_are_missing,
             a_message_id_is_one_effects_over_retries_and_stores,
             one_event_sent_many_times_at_once_is_new_once,
+            what_comes_at_once_sees_what_came_before_it,
             the_events_of_one_request_are_admitted_together_in_their_order,
             the_event_comes_back_as_it_was_admitted,
             tenants_and_sources_keep_their_own_event_ids,
@@ -351,6 +352,92 @@ pub(crate) async fn one_event_sent_many_times_at_once_is_new_once(backend: &impl
         counts.conflicts == 20 || counts.conflicts == 40,
         "{} conflicts",
         counts.conflicts
+    );
+}
+
+/// Pieces of work that share a commit are each done behind the others: two never both find that an operation, a key or a lane is free.
+pub(crate) async fn what_comes_at_once_sees_what_came_before_it(backend: &impl Backend) {
+    const EACH: usize = 4;
+    let store = backend.open();
+    let mut admitted = Vec::new();
+    for number in 0..48 {
+        // Some are alone, and some are behind others about the same.
+        let sent = Sent::new(&format!("evt_{number}"));
+        let sent = if number < 40 {
+            sent
+        } else {
+            sent.of(&format!("r_{}", number % 2))
+        };
+        let store = store.clone();
+        admitted.push(tokio::spawn(async move { sent.admit(&store).await }));
+    }
+    for admitted in admitted {
+        assert_eq!(admitted.await.unwrap(), ACCEPTED);
+    }
+    let claims = claim(&store, at(0), 100).await;
+    assert_eq!(claims.len(), 40 + 2, "of each lane the first");
+    let settled: Vec<_> = (0..)
+        .zip(claims)
+        .map(|(number, claim)| {
+            let group = number / EACH;
+            let settlement = settlement(&claim)
+                .reads(&format!("k{group}"), 0, None)
+                .writes(&format!("k{group}"), Some(b"taken"))
+                .acts(&format!("op{}", group / 2), 1)
+                .to("shop");
+            let store = store.clone();
+            tokio::spawn(async move { (claim, settle(&store, settlement).await) })
+        })
+        .collect();
+    let (mut recorded, mut done, mut again) = (0, 0, Vec::new());
+    for settled in settled {
+        match settled.await.unwrap() {
+            (_, Settled::Committed { verdicts, .. }) if verdicts == [Verdict::Recorded] => recorded += 1,
+            (_, Settled::Committed { verdicts, .. }) if verdicts == [Verdict::AlreadyDone] => done += 1,
+            (claim, Settled::StaleState) => again.push(claim),
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+    // Of each operation one run records it and writes its key. Who read that key too is stale; who read the other finds the operation done, and
+    // writes nothing.
+    assert_eq!((recorded, done, again.len()), (6, 5 * EACH, 5 * (EACH - 1) + 1));
+    let ended: Vec<_> = again
+        .into_iter()
+        .map(|claim| {
+            let store = store.clone();
+            tokio::spawn(async move { settle(&store, settlement(&claim)).await })
+        })
+        .collect();
+    for ended in ended {
+        assert!(matches!(ended.await.unwrap(), Settled::Committed { .. }));
+    }
+    let entries = store
+        .claim_outbox(claim_request(at(1_000), 100), Quotas::unlimited())
+        .await
+        .unwrap()
+        .claims;
+    assert_eq!(entries.len(), 6);
+    let marked: Vec<_> = entries
+        .into_iter()
+        .map(|entry| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store
+                    .record_attempt(attempt(&entry, 1_000, EntryEnd::Delivered))
+                    .await
+                    .unwrap()
+            })
+        })
+        .collect();
+    for marked in marked {
+        assert_eq!(marked.await.unwrap(), AttemptRecorded::Recorded);
+    }
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.receipts, counts.runs, counts.actions), (48, 42, 6));
+    assert_eq!(
+        claim(&store, at(1_000), 100).await.len(),
+        2,
+        "the next of the two lanes"
     );
 }
 

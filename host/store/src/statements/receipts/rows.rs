@@ -20,13 +20,7 @@ pub(crate) struct Rows;
 
 impl Receipts for Rows {
     fn get(&self, connection: &Connection, seq: i64, body: Body) -> Result<Option<Arc<Receipt>>, Fault> {
-        let mut statement = connection.prepare_cached(&format!(
-            "SELECT {RECEIPT_COLUMNS}, {EVENT_COLUMNS}, {} FROM receipts r JOIN origins o ON o.id = r.origin WHERE r.seq = ?1",
-            match body {
-                Body::With => "r.body",
-                Body::Without => "x'' AS body",
-            }
-        ))?;
+        let mut statement = connection.prepare_cached(&by_number(body))?;
         let mut found = statement.query([seq])?;
         match found.next()? {
             None => Ok(None),
@@ -99,7 +93,22 @@ impl Receipts for Rows {
     }
 }
 
+/// The statement that asks for the receipt of a number.
+fn by_number(body: Body) -> String {
+    let body = match body {
+        Body::With => "r.body",
+        Body::Without => "x'' AS body",
+    };
+    format!(
+        "SELECT {RECEIPT_COLUMNS}, {EVENT_COLUMNS}, {body} FROM receipts r JOIN origins o ON o.id = r.origin WHERE r.seq = ?1"
+    )
+}
+
 impl ReceiptsWriter for Rows {
+    fn will_get(&self, connection: &Connection, seq: i64) -> Result<(), Fault> {
+        Ok(connection.will_ask(&by_number(Body::With), &[&seq])?)
+    }
+
     fn existing(&self, connection: &Connection, id: ReceiptId) -> Result<Option<(i64, Digest)>, Fault> {
         let mut statement = connection.prepare_cached("SELECT seq, body_commitment FROM receipts WHERE id = ?1")?;
         let row = |row: &Row<'_>| Ok((row.get(0)?, Digest(row.get::<_, [u8; 32]>(1)?)));
