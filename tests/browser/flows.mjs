@@ -238,6 +238,77 @@ for (const javaScriptEnabled of [true, false]) {
     await own.close();
   });
 
+  await step(`${how}: a tenant's admin hands out a link, and takes it back`, async () => {
+    const open = async () => {
+      const own = await browser.newContext({ javaScriptEnabled, viewport: { width: 1280, height: 900 } });
+      own.setDefaultTimeout(8000);
+      return [own, await own.newPage()];
+    };
+    const [admins, admin] = await open();
+    await signIn(admin, task.admin);
+    const confirmed = async (page) => {
+      await page.getByRole("button", { name: "Look at what would be done" }).click();
+      await page.getByText("Nothing was done yet.").waitFor();
+      await page.getByRole("button", { name: "Do it" }).click();
+      await page.getByRole("heading", { name: "Done" }).waitFor();
+    };
+    await admin.getByRole("link", { name: "Tokens" }).click();
+    await admin.getByRole("link", { name: "Make a link" }).click();
+    await admin.getByLabel("Who it is for").fill(`carla ${how}`);
+    for (const may of ["issues", "pause", "replay", "bulk"]) await admin.getByLabel(may, { exact: false }).first().check();
+    await admin.getByLabel("Accent").fill("#c0f");
+    await admin.getByLabel("How long it lasts").selectOption("30m");
+    await admin.getByLabel("Why").fill("ticket 7");
+    await confirmed(admin);
+    const link = await admin.locator(".once pre").textContent();
+    must(/^http:\/\/.*\/console\/portal\/tgl_/.test(link), "the link is shown");
+    await admin.getByRole("link", { name: "Back" }).click();
+    await admin.getByRole("heading", { name: "Portal links" }).waitFor();
+    must(!(await admin.content()).includes(link.split("/").pop()), "the link is shown again");
+
+    const [guests, guest] = await open();
+    await guest.goto(link);
+    await guest.getByRole("heading", { name: "acme" }).waitFor();
+    await guest.getByRole("button", { name: "Come in" }).click();
+    await guest.getByRole("heading", { name: "Overview" }).waitFor();
+    must((await guest.getByRole("link", { name: "Settings", exact: true }).count()) === 0, "settings are offered, which were not listed");
+    const accent = await guest.evaluate(() => getComputedStyle(document.querySelector("#menu [aria-current]")).color);
+    must(accent !== "rgb(11, 100, 112)" && accent !== "rgb(116, 200, 211)", `the accent is ${accent}`);
+    await guest.getByRole("link", { name: "Issues" }).click();
+    await guest.getByRole("link", { name: "Change" }).first().click();
+    await guest.getByLabel(javaScriptEnabled ? "Acknowledge it" : "Open it again").check();
+    await guest.getByLabel("Why").fill("we look at it");
+    await confirmed(guest);
+    await guest.getByRole("link", { name: "Back" }).click();
+    await guest.getByText(`we look at it`).first().waitFor();
+    await guest.getByRole("link", { name: "Pauses" }).click();
+    await guest.getByRole("row", { name: /Destination crm/ }).getByRole("link", { name: "Pause" }).click();
+    await guest.getByLabel("Why").fill("they move");
+    await confirmed(guest);
+    await guest.getByRole("link", { name: "Back" }).click();
+    await guest.getByRole("row", { name: /Destination crm/ }).getByRole("link", { name: "Let it go on" }).click();
+    await guest.getByLabel("Why").fill("they moved");
+    await confirmed(guest);
+    await guest.goto(`${task.base}/console/jobs?filter=status%3Adead`);
+    await guest.getByRole("link", { name: "Do one thing to all of these" }).click();
+    await guest.getByLabel("Why").fill("mended");
+    await guest.getByRole("button", { name: "Look at what would be done" }).click();
+    await guest.getByText(/replay would be done to \d+ jobs/).waitFor();
+    await guest.getByRole("button", { name: "Do it" }).click();
+    await guest.getByRole("link", { name: /bulk_\d+ replay/ }).click();
+    await guest.getByRole("progressbar").waitFor();
+
+    await admin.getByRole("row", { name: new RegExp(`carla ${how}`) }).getByRole("link", { name: "Revoke" }).click();
+    await admin.getByLabel("Why").fill("done with it");
+    await confirmed(admin);
+    await guest.goto(`${task.base}/console/events`);
+    await guest.getByRole("heading", { name: "This is over" }).waitFor();
+    await guest.goto(link);
+    await guest.getByRole("heading", { name: "This is over" }).waitFor();
+    await guests.close();
+    await admins.close();
+  });
+
   await step(`${how}: signing out ends it`, async () => {
     await page.goto(`${task.base}/console`);
     await page.getByRole("button", { name: "Sign out" }).click();

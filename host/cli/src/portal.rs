@@ -17,7 +17,7 @@ use tollgate_server::operator::{NoLink, create_link, known_tenant, links};
 pub(super) enum Command {
     /// Make a link; it is shown once
     #[command(
-        after_help = "The link leads to the address that [console] names, or to the private listener. Whoever opens it is asked to go in, and a look at it uses nothing\n\
+        after_help = "The link leads to the address that [console] names, or to the private listener. Whoever opens it is asked to go in, and a look at it uses nothing \
                             up: it may be opened again until it ends. What is done by it stands in the history under its name. It can do no more than what it lists:\n\n  \
                             read       see what came in and what became of it, and the plugins\n  \
                             replay     put work back that ended\n  \

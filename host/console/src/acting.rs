@@ -34,6 +34,8 @@ struct Form {
     about: &'static str,
     /// Fields that say of what, as they were given.
     of: Vec<(String, String)>,
+    /// What stands over the choices.
+    asks: &'static str,
     choices: Vec<Choice>,
     chosen: String,
     fields: Vec<(String, String)>,
@@ -151,6 +153,10 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
         what: what.to_owned(),
         about,
         of: of.collect(),
+        asks: match what {
+            "issue" => "What becomes of it?",
+            _ => "What is it?",
+        },
         choices: match what {
             "review" => choices(id),
             "issue" => issue_choices(),

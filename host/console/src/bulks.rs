@@ -53,6 +53,7 @@ pub(crate) async fn bulks(State(console): State<Arc<Console>>, visit: Visit, uri
         about: "One thing done to everything that fits a filter, in steps that nothing does twice.",
         kinds: Vec::new(),
         problems: Vec::new(),
+        whose: None,
         sheets: vec![Sheet {
             title: "",
             about: "",
@@ -101,8 +102,8 @@ struct BulkPage {
     state: Part,
     is_running: bool,
     filter: String,
+    says: String,
     looked: u64,
-    done: u64,
     expected: u64,
     facts: Vec<(&'static str, String)>,
     here: String,
@@ -124,6 +125,8 @@ pub(crate) async fn bulk(
         .await?;
     let id = found.bulk.to_string();
     let is_running = found.state == "running";
+    // More may have fitted than one count looks at.
+    let expected = found.expected.max(found.done + found.passed_over);
     let whose = found.tenant.as_ref().map_or("all tenants", |tenant| tenant.as_str());
     let mut facts = vec![
         ("Done", number(found.done)),
@@ -147,9 +150,17 @@ pub(crate) async fn bulk(
         state: state(&found),
         is_running,
         filter: mask::shown(&found.filter).into_owned(),
+        says: match found.passed_over {
+            0 => format!("Done to {} of {}", number(found.done), number(expected)),
+            left => format!(
+                "Done to {} of {}, {} left as they are",
+                number(found.done),
+                number(expected),
+                number(left)
+            ),
+        },
         looked: found.done + found.passed_over,
-        done: found.done,
-        expected: found.expected.max(found.done + found.passed_over),
+        expected,
         facts,
         here: address(&format!("/bulk/{id}"), &[]),
         abort: (is_running && may(&visit, Permission::BulkWrite)).then(|| address("/act/abort", &[("bulk", &id)])),

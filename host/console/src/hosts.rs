@@ -15,7 +15,7 @@ use crate::page::{Frame, may, show};
 use crate::sheets::{Empty, Sheet, Sheets};
 use crate::table::{Cell, Part, Table, address};
 use crate::visit::Visit;
-use crate::words::{counted, span};
+use crate::words::{counted, instant, span};
 
 /// `GET /console/hosts`.
 pub(crate) async fn hosts(State(console): State<Arc<Console>>, visit: Visit) -> Result<Response, Trouble> {
@@ -55,6 +55,7 @@ pub(crate) async fn hosts(State(console): State<Arc<Console>>, visit: Visit) -> 
         },
         kinds: Vec::new(),
         problems,
+        whose: None,
         sheets: vec![Sheet {
             title: "",
             about: "",
@@ -103,7 +104,10 @@ fn row(host: &HostView, may_drain: bool, now: UnixMillis) -> Vec<Cell> {
         Cell::from(Part::said(name)).below(Part::told(&host.process).class("code")),
         state,
         Cell::maybe((!holds.is_empty()).then(|| Part::said(holds))),
-        Cell::from(Part::told(&runs)).below(Part::said(format!("since {}", host.started_at))),
+        Cell::from(Part::told(&runs)).below(Part::said(format!(
+            "since {}",
+            instant(&host.started_at.to_string(), now)
+        ))),
         Cell::maybe(act.filter(|_| may_drain)),
     ]
 }

@@ -63,6 +63,7 @@ pub(crate) async fn issues(State(console): State<Arc<Console>>, visit: Visit, ur
         about: "Failures that are one failure: of one kind, at one place, with one code.",
         kinds,
         problems: Vec::new(),
+        whose: None,
         sheets: vec![Sheet {
             title: "",
             about: "",

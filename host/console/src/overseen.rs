@@ -7,6 +7,7 @@ use tollgate_api::lists::OfEvent;
 use tollgate_api::pauses::Pause;
 use tollgate_api::plugins::ActBody;
 use tollgate_api::{Nothing, calls};
+use tollgate_core::issue::IssueState;
 use tollgate_core::mask;
 use tollgate_core::secret::Secret;
 
@@ -24,6 +25,9 @@ pub(crate) async fn issue(
     body: &IssueBody,
     dry_run: bool,
 ) -> Result<Outcome, Trouble> {
+    body.state
+        .parse::<IssueState>()
+        .map_err(|error| Trouble::bad(format!("state: {error}")))?;
     let nothing = Nothing {};
     let found = match dry_run {
         true => {

@@ -70,14 +70,10 @@ pub(crate) async fn pauses(State(console): State<Arc<Console>>, visit: Visit, ur
     }
     Ok(show(&Sheets {
         frame: Frame::of(&visit, "Pauses"),
-        about: match tenant {
-            Some(_) => "Routes and destinations that begin nothing because a person said so.",
-            None => {
-                "Routes and destinations that begin nothing because a person said so. What could be paused of a tenant is on the tenant's page."
-            }
-        },
+        about: "Routes and destinations that begin nothing because a person said so. What could be paused stands with its tenant.",
         kinds: Vec::new(),
         problems: Vec::new(),
+        whose: tenant.is_none().then_some("/console/pauses"),
         sheets,
     }))
 }

@@ -12,6 +12,8 @@ pub(crate) struct Sheets {
     pub(crate) about: &'static str,
     pub(crate) kinds: Vec<Narrower>,
     pub(crate) problems: Vec<String>,
+    /// Where somebody of the whole host says which tenant they mean.
+    pub(crate) whose: Option<&'static str>,
     pub(crate) sheets: Vec<Sheet>,
 }
 

@@ -35,8 +35,8 @@ pub(crate) async fn tokens(State(console): State<Arc<Console>>, visit: Visit, ur
         &[
             ("Made", "time"),
             ("Token", "main"),
-            ("Role", ""),
-            ("Of", ""),
+            ("Role", "short"),
+            ("Of", "short"),
             ("Ends", "time"),
             ("By", "wide"),
             ("", "act"),
@@ -53,7 +53,7 @@ pub(crate) async fn tokens(State(console): State<Arc<Console>>, visit: Visit, ur
             ("Made", "time"),
             ("Link", "main"),
             ("May", ""),
-            ("Of", ""),
+            ("Of", "short"),
             ("Ends", "time"),
             ("By", "wide"),
             ("", "act"),
@@ -75,6 +75,7 @@ pub(crate) async fn tokens(State(console): State<Arc<Console>>, visit: Visit, ur
             narrower("those that are over as well", "true", is_all),
         ],
         problems: Vec::new(),
+        whose: None,
         sheets: vec![
             Sheet {
                 title: "Tokens",
@@ -113,7 +114,11 @@ fn by(created: (&str, &str), revoked: Option<(&str, &str)>) -> Cell {
         "" => by.to_owned(),
         why => format!("{by}: {why}"),
     };
-    let made = Cell::from(Part::told(&told(created.0, created.1)).class("dim"));
+    let by = match created.0 {
+        "" => "the operator",
+        by => by,
+    };
+    let made = Cell::from(Part::told(&told(by, created.1)).class("dim"));
     match revoked {
         Some((by, why)) => made.below(Part::told(&format!("revoked by {}", told(by, why))).marked("dead")),
         None => made,

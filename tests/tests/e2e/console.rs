@@ -2,7 +2,8 @@
 //! and no byte of an event becomes a part of a page. Without a browser here; `browser` looks at the same pages with one.
 
 use serde_json::json;
-use tollgate_tests::console::{HOSTILE, Lively, Person, fresh, hidden, lively, pages, text};
+use tollgate_tests::console::{HOSTILE, Lively, Person, confirming, fresh, hidden, lively, pages, text};
+use tollgate_tests::destination::Reply;
 use tollgate_tests::events::{plain, signer};
 use tollgate_tests::stage::wait_until;
 
@@ -571,4 +572,331 @@ fn o8_a_host_without_events_says_what_to_do_first() {
         "{plugins}"
     );
     assert_eq!(author.get("/console/events").status, 403);
+}
+
+/// Sends a form, looks at what would be done, and confirms it. Returns the page before and the one after.
+#[track_caller]
+fn confirmed(person: &mut Person<'_>, path: &str, fields: &[(&str, &str)]) -> (String, String) {
+    let looked = person.post(path, fields);
+    let before = text(&looked);
+    assert_eq!(looked.status, 200, "{before}");
+    let act = confirming(&before);
+    let done = person.post(&act, &[]);
+    assert_eq!(done.status, 200, "{}", text(&done));
+    assert_eq!(person.post(&act, &[]).status, 409, "it is done once");
+    (before, text(&done))
+}
+
+#[test]
+fn o2_o8_a_token_is_shown_once_on_the_answer_of_the_form_that_made_it() {
+    let stage = fresh();
+    let mut person = Person::signed_in(&stage, &stage.token("tenant-admin", "acme"));
+    let list = || stage.operator_get("/v1/tokens").json().as_array().map(Vec::len);
+    let before = list();
+    let fields = [
+        ("name", "CI"),
+        ("role", "viewer"),
+        ("expires_in_days", "3"),
+        ("why", "ticket 7"),
+    ];
+    let looked = text(&person.post("/console/make/token", &fields));
+    assert!(looked.contains("would be made") && !looked.contains("tgt_"), "{looked}");
+    assert_eq!(list(), before, "nothing was made yet");
+    let (_, done) = confirmed(&mut person, "/console/make/token", &fields);
+    let secret = done.split("tgt_").nth(1).map(|rest| format!("tgt_{}", &rest[..43]));
+    let secret = secret.expect("the token");
+    assert_eq!(done.matches(&secret).count(), 1);
+    assert_eq!(stage.ask_as(&secret, "GET", "/v1/events", b"").status, 200);
+    let fields = [
+        ("name", "ana"),
+        ("may-read", "on"),
+        ("may-pause", "on"),
+        ("for", "30m"),
+        ("accent", "#0a7"),
+        ("why", "a visit"),
+    ];
+    let (looked, done) = confirmed(&mut person, "/console/make/link", &fields);
+    assert!(
+        looked.contains("A link would be made") && !looked.contains("tgl_"),
+        "{looked}"
+    );
+    assert!(done.contains("/console/portal/tgl_"), "{done}");
+    let tokens = text(&person.get("/console/tokens?all=true"));
+    for part in ["CI", "ticket 7", "ana", "read, pause", "a visit"] {
+        assert!(tokens.contains(part), "{part}: {tokens}");
+    }
+    for page in [
+        "/console/tokens",
+        "/console/tokens?all=true",
+        "/console/make/token",
+        "/console/make/link",
+    ] {
+        let shown = text(&person.get(page));
+        assert!(!shown.contains("tgt_") && !shown.contains("tgl_"), "{page}: {shown}");
+    }
+    for (path, fields, status, part) in [
+        (
+            "token",
+            &[("name", "x"), ("role", "root"), ("why", "w")][..],
+            400,
+            "no role",
+        ),
+        (
+            "token",
+            &[
+                ("name", "x"),
+                ("role", "viewer"),
+                ("expires_in_days", "many"),
+                ("why", "w"),
+            ],
+            400,
+            "no number",
+        ),
+        ("token", &[("name", "x"), ("role", "viewer")], 400, "say why"),
+        (
+            "link",
+            &[("name", "x"), ("for", "1h"), ("why", "w")],
+            400,
+            "say what the link lets",
+        ),
+        (
+            "link",
+            &[("name", "x"), ("may-replay", "on"), ("for", "1h"), ("why", "w")],
+            400,
+            "needs `read`",
+        ),
+        (
+            "link",
+            &[
+                ("name", "x"),
+                ("may-read", "on"),
+                ("for", "1h"),
+                ("accent", "red"),
+                ("why", "w"),
+            ],
+            400,
+            "no colour",
+        ),
+        (
+            "token",
+            &[("name", "x"), ("role", "operator"), ("why", "w")],
+            403,
+            "leave `tenant` out",
+        ),
+        ("nothing", &[("why", "w")], 404, "no such thing"),
+    ] {
+        let answer = person.post(&format!("/console/make/{path}"), fields);
+        assert_eq!(answer.status, status, "{path} {fields:?}: {}", text(&answer));
+        assert!(text(&answer).contains(part), "{part}: {}", text(&answer));
+    }
+    // Revoked by form, at once.
+    let tokens = stage.operator_get("/v1/tokens").json();
+    let made = tokens
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|token| token["name"] == "CI");
+    let id = made
+        .and_then(|token| token["id"].as_str())
+        .expect("the token is listed")
+        .to_owned();
+    let (looked, done) = confirmed(
+        &mut person,
+        "/console/act/revoke",
+        &[("token", &id), ("why", "seen in a log")],
+    );
+    assert!(
+        looked.contains("would be revoked") && done.contains("is revoked"),
+        "{done}"
+    );
+    assert_eq!(stage.ask_as(&secret, "GET", "/v1/events", b"").status, 401);
+    for role in ["viewer", "plugin-author"] {
+        let mut other = Person::signed_in(&stage, &stage.token(role, "acme"));
+        for page in ["/console/tokens", "/console/make/token", "/console/make/link"] {
+            assert_eq!(other.get(page).status, 403, "{role} {page}");
+        }
+        assert_eq!(other.post("/console/make/link", &fields).status, 403, "{role}");
+    }
+    let log = stage.log().join("\n");
+    assert!(!log.contains("tgt_") && !log.contains("tgl_"));
+}
+
+#[test]
+fn o8_o12_an_issue_is_worked_on_and_a_place_is_paused_by_form() {
+    let Lively { stage, .. } = &lively();
+    let mut person = Person::signed_in(stage, &stage.token("tenant-admin", "acme"));
+    let page = text(&person.get("/console/issues"));
+    for part in [
+        "To crm: answered 410",
+        "Route score: trap",
+        "see whether the URL of the destination",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let issues = stage.operator_get("/v1/issues").json();
+    let crms = issues
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|issue| issue["place"] == "crm");
+    let id = crms
+        .and_then(|issue| issue["issue"].as_str())
+        .expect("an issue")
+        .to_owned();
+    let say = |state| [("issue", id.as_str()), ("decision", state), ("why", "a new address")];
+    let (looked, done) = confirmed(&mut person, "/console/act/issue", &say("resolved"));
+    assert!(
+        looked.contains("would be resolved") && done.contains("is resolved"),
+        "{looked}{done}"
+    );
+    assert!(!text(&person.get("/console/issues")).contains("To crm"));
+    let resolved = text(&person.get("/console/issues?state=resolved"));
+    assert!(
+        resolved.contains("To crm") && resolved.contains("a new address"),
+        "{resolved}"
+    );
+    let (_, done) = confirmed(&mut person, "/console/act/issue", &say("open"));
+    assert!(done.contains("is open"), "{done}");
+    let same = text(&person.post("/console/act/issue", &say("open")));
+    assert!(same.contains("is open already") && !same.contains("Do it"), "{same}");
+    for (decision, part) in [("", "say what becomes"), ("closed", "no state")] {
+        let answer = person.post("/console/act/issue", &say(decision));
+        assert_eq!(answer.status, 400, "{}", text(&answer));
+        assert!(text(&answer).contains(part), "{part}: {}", text(&answer));
+    }
+
+    let page = text(&person.get("/console/pauses"));
+    assert!(
+        page.contains("Route limits") && page.contains("Destination books"),
+        "{page}"
+    );
+    let place = [("tenant", "acme"), ("destination", "books"), ("why", "they move")];
+    let (looked, _) = confirmed(&mut person, "/console/act/pause", &place);
+    assert!(looked.contains("would be paused"), "{looked}");
+    let paused = || stage.operator_get("/v1/pauses").json().to_string();
+    assert!(paused().contains("they move"));
+    let (looked, _) = confirmed(&mut person, "/console/act/resume", &place);
+    assert!(looked.contains("would go on"), "{looked}");
+    assert!(!paused().contains("they move"));
+    let again = person.post("/console/act/resume", &place);
+    assert!(
+        again.status == 400 && text(&again).contains("is not paused"),
+        "{}",
+        text(&again)
+    );
+    let foreign = [("tenant", "globex"), ("route", "cashback"), ("why", "mine")];
+    assert_eq!(person.post("/console/act/pause", &foreign).status, 403);
+
+    // A host that has its store alone is not drained, and no tenant sees hosts.
+    assert_eq!(person.get("/console/hosts").status, 403);
+    let mut operator = Person::signed_in(stage, stage.operator_token());
+    let hosts = text(&operator.get("/console/hosts"));
+    assert!(
+        hosts.contains("running") && hosts.contains("its store alone"),
+        "{hosts}"
+    );
+    assert!(!hosts.contains("/act/drain"), "{hosts}");
+    // A viewer reads all of this, and is offered nothing.
+    let mut viewer = Person::signed_in(stage, &stage.token("viewer", "acme"));
+    for page in [
+        "/console/issues",
+        "/console/bulk",
+        "/console/pauses",
+        "/console/deliveries?filter=status%3Adead",
+    ] {
+        let answer = viewer.get(page);
+        let shown = text(&answer);
+        assert_eq!(answer.status, 200, "{page}");
+        let offers = ["act", "make"].map(|form| shown.contains(&format!("href=\"/console/{form}/")));
+        assert_eq!(offers, [false, false], "{page}: {shown}");
+    }
+    let bulk = [
+        ("of", "jobs"),
+        ("filter", "status:dead"),
+        ("action", "replay"),
+        ("why", "w"),
+    ];
+    for (path, fields) in [
+        ("make/bulk", &bulk[..]),
+        ("act/pause", &place),
+        ("act/issue", &say("ignored")),
+    ] {
+        let looked = viewer.post(&format!("/console/{path}"), fields);
+        let answer = match looked.status {
+            // To look at an issue is to read it.
+            200 => viewer.post(&confirming(&text(&looked)), &[]),
+            _ => looked,
+        };
+        assert_eq!(answer.status, 403, "{path}: {}", text(&answer));
+    }
+    assert!(
+        !stage
+            .operator_get("/v1/issues?all=true")
+            .json()
+            .to_string()
+            .contains("ignored")
+    );
+}
+
+#[test]
+fn o8_o11_a_bulk_action_by_form_does_what_was_looked_at_and_leaves_alone_what_came_since() {
+    let Lively { stage, crm, .. } = &lively();
+    let mut person = Person::signed_in(stage, &stage.token("tenant-admin", "acme"));
+    let dead = "/console/deliveries?filter=destination%3Acrm%20status%3Adead";
+    let list = text(&person.get(dead));
+    assert!(list.contains("/console/make/bulk?of=deliveries"), "{list}");
+    let all = text(&person.get("/console/deliveries"));
+    assert!(!all.contains("/console/make/bulk"), "an empty filter is none");
+    let fields = [
+        ("of", "deliveries"),
+        ("filter", "destination:crm status:dead"),
+        ("action", "redeliver"),
+        ("why", "the CRM is back"),
+    ];
+    let looked = text(&person.post("/console/make/bulk", &fields));
+    assert!(looked.contains("redeliver would be done to 5 deliveries"), "{looked}");
+    crm.script([Reply::Status(410)]);
+    stage.redeem("meanwhile");
+    stage.quiet();
+    let done = person.post(&confirming(&looked), &[]);
+    assert_eq!(done.status, 200, "{}", text(&done));
+    let page = text(&done);
+    let bulk = page.split("href=\"").find(|part| part.starts_with("/console/bulk/"));
+    let bulk = bulk
+        .and_then(|bulk| bulk.split('"').next())
+        .unwrap_or_default()
+        .to_owned();
+    let page = wait_until("the bulk action is done", || {
+        let page = text(&person.get(&bulk));
+        (!page.contains("Look again")).then_some(page)
+    });
+    assert!(
+        page.contains("Done to 5 of 5") && page.contains("the CRM is back"),
+        "{page}"
+    );
+    stage.quiet();
+    let left = text(&person.get(dead));
+    assert!(left.contains("evt_meanwhile"), "{left}");
+    let id = bulk.rsplit('/').next().unwrap_or_default();
+    let over = text(&person.post("/console/act/abort", &[("bulk", id), ("why", "w")]));
+    assert!(over.contains("done already") && !over.contains("Do it"), "{over}");
+    assert_eq!(person.get("/console/bulk/bulk_999").status, 404);
+    for (of, filter, part) in [
+        ("deliveries", " ", "empty filter"),
+        ("runs", "status:dead", "nothing is done to all of the runs"),
+        ("jobs", "status:deda", "deda"),
+    ] {
+        let fields = [("of", of), ("filter", filter), ("action", "replay"), ("why", "w")];
+        let answer = person.post("/console/make/bulk", &fields);
+        assert_eq!(answer.status, 400, "{}", text(&answer));
+        assert!(
+            of == "deliveries" || text(&answer).contains(part),
+            "{part}: {}",
+            text(&answer)
+        );
+    }
+    // Another tenant's are none.
+    let mut other = Person::signed_in(stage, &stage.token("tenant-admin", "globex"));
+    assert_eq!(other.get(&bulk).status, 404);
+    assert!(!text(&other.get("/console/bulk")).contains("bulk_"));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tollgate_tests::client::Answer;
-use tollgate_tests::console::{Lively, Person, fresh, hidden, lively, pages, text};
+use tollgate_tests::console::{Lively, Person, confirming, fresh, hidden, lively, pages, text};
 use tollgate_tests::stage::{CASHBACK, SOURCES, Setup, Stage};
 
 /// What each capability is to the gate, as the document says it of calls.
@@ -270,10 +270,7 @@ fn o13_who_comes_by_a_link_sees_one_tenant_and_only_what_it_lists() {
     ];
     let looked = person.post("/console/act/replay", &fields);
     assert_eq!(looked.status, 200, "{}", text(&looked));
-    let page = text(&looked);
-    let act = page.split("action=\"").find(|part| part.starts_with("/console/acts/"));
-    let act = act.and_then(|act| act.split('"').next()).unwrap_or_default();
-    assert_eq!(person.post(act, &[]).status, 200);
+    assert_eq!(person.post(&confirming(&text(&looked)), &[]).status, 200);
     let history = stage.trace("evt_0001")["history"].to_string();
     assert!(history.contains(&format!("berta ({id})")), "{history}");
 }

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tollgate_tests::console::{Person, confirming, text};
 use tollgate_tests::destination::Destination;
 use tollgate_tests::events::{redeemed, signer};
 use tollgate_tests::postgres::{Postgres, folder};
@@ -223,6 +224,22 @@ fn r3_hosts_are_listed_and_one_is_drained_and_let_work_again() {
     });
     assert_eq!(listed[0]["configuration"], listed[1]["configuration"], "{listed}");
     assert_eq!(listed[0]["process"], json!(format!("a/{}", a.pid())));
+
+    // By form: looked at, done, and taken back.
+    let mut person = Person::signed_in(&b, b.operator_token());
+    assert!(text(&person.get("/console/hosts")).contains("/console/act/drain?host=a"));
+    for (what, says, is_drained) in [
+        ("drain", "would claim nothing more", true),
+        ("undrain", "would claim work again", false),
+    ] {
+        let looked = text(&person.post(&format!("/console/act/{what}"), &[("host", "a"), ("why", "by form")]));
+        assert!(looked.contains(says), "{looked}");
+        assert_eq!(hosts(&b)[0].2, !is_drained, "nothing was done yet");
+        assert_eq!(person.post(&confirming(&looked), &[]).status, 200);
+        assert_eq!(hosts(&b)[0].2, is_drained);
+    }
+    let nobody = person.post("/console/act/drain", &[("host", "nobody"), ("why", "w")]);
+    assert_eq!(nobody.status, 404, "{}", text(&nobody));
 
     assert_eq!(stage_drain(&b, &["a", "--why", "a new kernel"]), 0);
     assert_eq!(stage_drain(&b, &["a"]), 1, "it was before");
