@@ -253,9 +253,8 @@ fn act(visit: &Visit, what: &str, form: &Filled) -> Result<Act, String> {
         "bulk" => Act::Bulk(Box::new(BulkBody {
             action: form.get("action").to_owned(),
             of: form.given("of"),
-            to: None,
-            filter: form.get("filter").to_owned(),
             to: form.given("to"),
+            filter: form.get("filter").to_owned(),
             upto: None,
             dry_run: false,
             actor: ACTOR.to_owned(),
