@@ -38,14 +38,17 @@ pub(crate) fn stepped(version: &PluginVersion, done: &str, dry_run: bool) -> Out
     }
 }
 
+/// What a binding has in one place, as it is shown.
+type OfBinding = fn(&Binding) -> Option<String>;
+
 /// What a route runs was changed.
 pub(crate) fn bound(change: &BindingChange) -> Outcome {
     let mut table = Table::new("what it runs", &[("As", "main"), ("Now", ""), ("Then", "wide")]);
-    let version = |binding: Option<&Binding>, of: fn(&Binding) -> Option<String>| match binding.and_then(of) {
+    let version = |binding: Option<&Binding>, of: OfBinding| match binding.and_then(of) {
         Some(digest) => Part::said(digest).class("code"),
         None => Part::said("nothing").class("dim"),
     };
-    let rows: [(&str, fn(&Binding) -> Option<String>); 3] = [
+    let rows: [(&str, OfBinding); 3] = [
         ("Active", |binding| Some(short(&binding.active.to_string()).to_owned())),
         ("Canary", |binding| {
             let canary = binding.canary?;

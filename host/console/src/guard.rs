@@ -115,7 +115,7 @@ async fn shown(console: &Console, visit: &Visit, mut parts: Parts, body: Body, n
             })
         };
         if let Err(trouble) = read {
-            return page::trouble(&visit, &trouble);
+            return page::trouble(visit, &trouble);
         }
     }
     parts.extensions.insert(visit.clone());

@@ -299,6 +299,9 @@ fn asks_for(manifest: &serde_json::Value) -> Vec<(&'static str, String)> {
     asks
 }
 
+/// What a version is on a route, and which one is active there.
+type OnRoute<'v> = (Option<String>, Option<&'v PluginVersion>);
+
 /// The routes that run this plugin, with what can be done there with this version; and what those allow it that run this version.
 async fn routes_of(
     console: &Console,
@@ -317,7 +320,7 @@ async fn routes_of(
         ],
     );
     let mut granted = Table::new("what routes allow it", &[("Route", "main"), ("It may", "wide")]);
-    let mut places: BTreeMap<(TenantName, RouteName), (Option<String>, Option<&PluginVersion>)> = BTreeMap::new();
+    let mut places: BTreeMap<(TenantName, RouteName), OnRoute<'_>> = BTreeMap::new();
     for other in all {
         for place in &other.bound {
             let of = places.entry((place.tenant.clone(), place.route.clone())).or_default();

@@ -138,7 +138,7 @@ pub(crate) async fn route(
         runs_plugin: found.plugin.is_some(),
         versions: versions_table(&visit, &found, &versions, &place),
         acts: match may(&visit, Permission::PluginPromote) {
-            true => acts(&found, &bring),
+            true => acts(&found, bring),
             false => Vec::new(),
         },
         grants: found.grants.iter().map(grants::in_words).collect(),
@@ -318,7 +318,7 @@ fn versions_table(visit: &Visit, route: &RouteView, versions: &[PluginVersion], 
     table
 }
 
-fn acts(route: &RouteView, bring: &dyn Fn(&str, &[(&str, &str)]) -> String) -> Vec<Part> {
+fn acts(route: &RouteView, bring: impl Fn(&str, &[(&str, &str)]) -> String) -> Vec<Part> {
     let Some(binding) = &route.binding else {
         return Vec::new();
     };
