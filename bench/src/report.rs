@@ -146,7 +146,9 @@ const ASKED: [Asked; 11] = [
             let (list, _) = slowest(report)?;
             let events = report.median("lists", &lists::p95("events")).map(number)?;
             let receipts = report.median("lists", lists::RECEIPTS).map(number)?;
-            Some(format!("that of {list}; of events {events} ms; {receipts} receipts at first"))
+            Some(format!(
+                "that of {list}; of events {events} ms; {receipts} receipts at first"
+            ))
         },
     },
     Asked {

@@ -132,15 +132,20 @@ struct Reader(Child);
 
 impl Reader {
     /// Where the host of this process sees the store.
-    fn of(store: &Path, host: u32) -> Self {
+    fn of(store: &Path, host: u32, mounts: bool) -> Self {
         let script = "import sqlite3, sys\n\
                       c = sqlite3.connect('file:' + sys.argv[1] + '?mode=ro', uri=True)\n\
                       c.execute('BEGIN'); c.execute('SELECT count(*) FROM meta').fetchall()\n\
                       print('reading', flush=True); sys.stdin.read()";
-        let mut python = Command::new("nsenter");
-        python
-            .args(["--target", &host.to_string(), "--mount", "python3", "-c", script])
-            .arg(store);
+        let mut python = match mounts {
+            true => {
+                let mut python = Command::new("nsenter");
+                python.args(["--target", &host.to_string(), "--mount", "python3"]);
+                python
+            }
+            false => Command::new("python3"),
+        };
+        python.args(["-c", script]).arg(store);
         let python = python.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut python = python.spawn().expect("python3");
         let mut line = String::new();
@@ -261,7 +266,7 @@ fn o7_every_alert_fires_when_a_real_host_is_broken_and_ends_when_it_is_mended() 
     } else {
         watch.store()
     };
-    let reader = Reader::of(&watch.store(), stage.pid());
+    let reader = Reader::of(&watch.store(), stage.pid(), mounts);
     let mut server = server;
     if let Some(server) = &mut server {
         server.kill();
