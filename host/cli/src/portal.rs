@@ -34,6 +34,7 @@ pub(super) enum Command {
         #[command(flatten)]
         target: Target,
         /// The tenant whose console it opens
+        #[arg(long)]
         tenant: String,
         #[command(flatten)]
         link: NewLinkBody,

@@ -406,6 +406,7 @@ fn o13_nobody_gives_more_than_they_have_and_links_are_listed_without_their_secre
         .ask(&[
             "portal",
             "create",
+            "--tenant",
             "acme",
             "--may",
             "read,replay",
@@ -469,7 +470,9 @@ fn o13_nobody_gives_more_than_they_have_and_links_are_listed_without_their_secre
         &["--may", "read", "--for", "1h"],
     ] {
         assert_eq!(
-            stage.ask(&[&["portal", "create", "acme"], wrong].concat()).code,
+            stage
+                .ask(&[&["portal", "create", "--tenant", "acme"], wrong].concat())
+                .code,
             2,
             "{wrong:?}"
         );

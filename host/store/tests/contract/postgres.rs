@@ -183,7 +183,7 @@ mod hosts {
             assert_eq!(host.receipt_key().expose(), hosts[0].receipt_key().expose());
         }
         let found = PostgresStore::find(&secret(&server)).unwrap();
-        assert_eq!(found.schema, 9);
+        assert_eq!(found.schema, 10);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -208,13 +208,14 @@ mod hosts {
             "DROP TABLE tollgate.drains",
             "DROP INDEX tollgate.outbox_lane",
             "ALTER TABLE tollgate.outbox DROP COLUMN lane, DROP COLUMN pulled_at",
+            "ALTER TABLE tollgate.tokens DROP COLUMN capabilities, DROP COLUMN accent, DROP COLUMN scheme",
             "ALTER TABLE tollgate.jobs DROP COLUMN beyond_budget",
             "DELETE FROM tollgate.schema_version WHERE version > 1",
         ] {
             execute(&server, statement).await;
         }
         let store = server.open();
-        assert_eq!(PostgresStore::find(&secret(&server)).unwrap().schema, 9);
+        assert_eq!(PostgresStore::find(&secret(&server)).unwrap().schema, 10);
         let claim = claim_one(&store, at(0)).await;
         let a_day = dollars(Window::Day, 100);
         let settlement = settlement(&claim).within(&[a_day]).credits("k1", "ann", 60);
@@ -233,7 +234,7 @@ mod hosts {
                 &error,
                 StoreError::NewerSchema {
                     found: 77,
-                    known: 9,
+                    known: 10,
                     ..
                 }
             ),

@@ -218,5 +218,5 @@ pub(crate) async fn o14_secrets_are_kept_as_they_are_sealed_and_each_change_is_t
             "secret-set"
         ]
     );
-    assert!(!format!("{lines:?}").contains("sealed\""), "{lines:?}");
+    assert!(!format!("{lines:?}").contains("\\0sealed"), "{lines:?}");
 }
