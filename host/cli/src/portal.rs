@@ -166,7 +166,7 @@ fn revoke(target: &Target, id: &str, why: String) -> anyhow::Result<Exit> {
     let end = body.clone().checked(clock::now()).map_err(Usage)?;
     let done = ask::write::<calls::RevokePortalLink>(target, &path, &body, async |store, _| {
         if !links(store, None, true).await?.iter().any(|link| link.id == token) {
-            return Err(Refused(format!("{token} is no portal link")).into());
+            anyhow::bail!("{token} is no portal link");
         }
         let revoked = store.revoke_token(token, end).await?;
         Ok(RevokedToken { id: token, revoked })
