@@ -2,6 +2,8 @@
 //!
 //! Budgets are written as they are read: `500.00 USD a day`, `3 actions a day per account`, one a line.
 
+use serde::Deserialize;
+use serde_json::Value as Json;
 use tollgate_core::action::ActionKind;
 use tollgate_core::budget::{Budget, Most, Per, Window};
 use tollgate_core::grant::Grant;
@@ -220,6 +222,85 @@ pub(crate) fn read(kinds: &[ActionKind], form: &Filled) -> Result<Vec<Grant>, Ve
     if wrong.is_empty() { Ok(grants) } else { Err(wrong) }
 }
 
+/// Whether the fields of these kinds say all that is granted: then whoever sends them as they are grants the same again.
+pub(crate) fn have_fields(kinds: &[ActionKind], granted: &[Grant]) -> bool {
+    let sent = fields(kinds, granted)
+        .into_iter()
+        .map(|field| (field.name, field.value));
+    let by_kind = |mut grants: Vec<Grant>| {
+        grants.sort_by_key(|grant| grant.kind);
+        grants
+    };
+    read(kinds, &Filled(sent.collect())).is_ok_and(|again| by_kind(again) == by_kind(granted.to_vec()))
+}
+
+/// The grants of a route as settings have them. None where they have something else there.
+pub(crate) fn in_settings(grants: &Json) -> Option<Vec<Grant>> {
+    let listed = Vec::<Written>::deserialize(grants).ok()?;
+    listed.into_iter().map(Written::grant).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    kind: ActionKind,
+    amount_max: Option<i64>,
+    #[serde(default)]
+    currencies: Vec<Currency>,
+    quantity_max: Option<u32>,
+    sku_prefix: Option<String>,
+    #[serde(default)]
+    extensions: Vec<String>,
+    #[serde(default)]
+    budgets: Vec<WrittenBudget>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenBudget {
+    window: Window,
+    per: Option<Per>,
+    amount_max: Option<i64>,
+    currency: Option<Currency>,
+    actions_max: Option<u32>,
+}
+
+impl Written {
+    fn grant(self) -> Option<Grant> {
+        let budgets = self.budgets.iter();
+        let budgets = budgets.map(|budget| {
+            Some(Budget {
+                kind: self.kind,
+                window: budget.window,
+                per: budget.per.unwrap_or(Per::Route),
+                most: match (budget.amount_max, budget.actions_max) {
+                    // A currency may go without saying where the grant has only one.
+                    (Some(most), None) => Money::new(
+                        most,
+                        match (budget.currency, self.currencies.as_slice()) {
+                            (Some(said), _) => said,
+                            (None, [only]) => *only,
+                            (None, _) => return None,
+                        },
+                    )
+                    .map(Most::Money)?,
+                    (None, Some(count)) => Most::Actions(count),
+                    (Some(_), Some(_)) | (None, None) => return None,
+                },
+            })
+        });
+        Some(Grant {
+            budgets: budgets.collect::<Option<_>>()?,
+            kind: self.kind,
+            amount_max: self.amount_max,
+            currencies: self.currencies,
+            quantity_max: self.quantity_max,
+            sku_prefix: self.sku_prefix,
+            extensions: self.extensions,
+        })
+    }
+}
+
 /// An amount as people write it, in minor units.
 fn minor_units(text: &str, currency: Currency) -> Result<i64, String> {
     let wrong = || {
@@ -388,6 +469,41 @@ mod tests {
             .map(|field| (field.name.clone(), field.value.clone()))
             .collect();
         assert_eq!(read(&kinds, &Filled(again)).unwrap(), grants);
+    }
+
+    #[test]
+    fn o14_what_fields_do_not_say_of_grants_has_none() {
+        let credit = r#"{"kind": "credit", "amount_max": 2000, "currencies": ["USD"], "budgets": [{"window": "day", "amount_max": 50000}]}"#;
+        let kinds = [ActionKind::Flag, ActionKind::Credit, ActionKind::ReserveStock];
+        for (text, expect) in [
+            ("[]".to_owned(), true),
+            (format!("[{credit}, {{\"kind\": \"flag\"}}]"), true),
+            // Granted twice: in another currency, and the same once more.
+            (
+                format!("[{credit}, {{\"kind\": \"credit\", \"amount_max\": 50, \"currencies\": [\"JPY\"]}}]"),
+                false,
+            ),
+            (r#"[{"kind": "flag"}, {"kind": "flag"}]"#.to_owned(), false),
+            // No kind of the plugin's.
+            (r#"[{"kind": "notify"}]"#.to_owned(), false),
+            // One bound that means two things, and a prefix whose blank a field would cut off: it fits more without.
+            (
+                r#"[{"kind": "credit", "amount_max": 50, "currencies": ["USD", "JPY"]}]"#.to_owned(),
+                false,
+            ),
+            (r#"[{"kind": "reserve-stock", "sku_prefix": "a "}]"#.to_owned(), false),
+        ] {
+            let granted = in_settings(&serde_json::from_str(&text).unwrap()).unwrap();
+            assert_eq!(have_fields(&kinds, &granted), expect, "{text}");
+        }
+        for text in [
+            "{}",
+            r#"[{"kind": "credits"}]"#,
+            r#"[{"kind": "flag", "amount": 5}]"#,
+            r#"[{"kind": "flag", "budgets": [{"window": "day"}]}]"#,
+        ] {
+            assert!(in_settings(&serde_json::from_str(text).unwrap()).is_none(), "{text}");
+        }
     }
 
     #[test]

@@ -66,11 +66,11 @@ pub(crate) struct Offered {
     pub(crate) types: Vec<String>,
 }
 
-/// What the route says now, where it is changed.
+/// What the route says now, where it is changed: what its text says, whether that runs or not.
 #[derive(Default)]
 pub(crate) struct Now {
-    pub(crate) grants: Vec<Grant>,
-    pub(crate) table: Option<TomlTable>,
+    grants: Vec<Grant>,
+    table: Option<TomlTable>,
 }
 
 /// Keys that have fields of their own.
@@ -86,6 +86,32 @@ const OWN: [&str; 8] = [
 ];
 
 impl Now {
+    /// A route of the settings.
+    ///
+    /// # Errors
+    /// In words, when its form would not say again which events it takes or what it grants: less or more would be left of it, unseen.
+    pub(crate) fn of(table: TomlTable, asks: &Asks) -> Result<Self, String> {
+        let grants = table.get("grants").map(json_of_item);
+        let grants = grants.map_or(Some(Vec::new()), |grants| grants::in_settings(&grants));
+        let now = Self {
+            grants: grants.clone().unwrap_or_default(),
+            table: Some(table),
+        };
+        let is_split = |name: &String| name.contains(',') || name.trim() != name || name.is_empty();
+        let unsaid = if !grants.is_some_and(|grants| grants::have_fields(&asks.kinds, &grants)) {
+            "its grants"
+        } else if now.texts("types").iter().any(is_split) {
+            "its types"
+        } else if now.text("filter").contains(char::is_control) {
+            "its filter"
+        } else {
+            return Ok(now);
+        };
+        Err(format!(
+            "the fields of this form do not say all that {unsaid} say, and some would be lost; change it under Settings"
+        ))
+    }
+
     fn texts(&self, key: &str) -> Vec<String> {
         let listed = self
             .table
@@ -712,11 +738,7 @@ mod tests {
             assert!(text.contains(says), "{says}: {text}");
         }
         // What it says is filled in again, and says the same again.
-        let grants = crate::grants::read(&asks().kinds, &form).unwrap();
-        let now = Now {
-            grants,
-            table: Some(table),
-        };
+        let now = Now::of(table, &asks()).unwrap();
         let mut again = Vec::new();
         for field in fields(&runs, &asks(), &offered, &now) {
             again.extend(field.values.iter().map(|value| (field.name.clone(), value.clone())));

@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::{StatusCode, Uri};
 use tollgate_api::lists::ListQuery;
 use tollgate_api::pauses::DestinationPath;
-use tollgate_api::plugins::{ActBody, PluginVersion, PluginsQuery, RoutePath, TenantPath};
+use tollgate_api::plugins::{ActBody, PluginVersion, PluginsQuery, TenantPath};
 use tollgate_api::settings::{NewSecret, RollbackBody, SecretBody, SecretPath, SecretText, SettingsBody};
 use tollgate_api::tryouts::{SourcePath, TestDeliveryBody, TestEventBody};
 use tollgate_api::{Nothing, calls};
@@ -18,6 +18,7 @@ use tollgate_core::mask;
 use tollgate_core::profile;
 use tollgate_core::registry::Standing;
 use tollgate_core::secret::Secret;
+use toml_edit::Table as TomlTable;
 
 use crate::Console;
 use crate::act::{ACTOR, Act};
@@ -273,7 +274,7 @@ async fn route_fields(
     let (name, is_change) = (field(fields, "name"), is_change(fields));
     let found = view(console, visit, tenant).await?;
     let now = match is_change || !name.is_empty() && field(fields, "runs").is_empty() {
-        true => route_now(console, visit, tenant, &found.text, name).await?,
+        true => Some(written_route(&found.text, name)?),
         false => None,
     };
     let runs = match (&now, field(fields, "runs")) {
@@ -329,7 +330,10 @@ async fn route_fields(
             .push(line("name", "Name", "Small letters, digits, - and _.", true));
         "Add a route"
     };
-    let now = now.map(|(_, now)| now).unwrap_or_default();
+    let now = match now {
+        Some((_, table)) => Now::of(table, &asks).map_err(Trouble::bad)?,
+        None => Now::default(),
+    };
     form.fields.extend(route_form::fields(&runs, &asks, &offered, &now));
     Ok(title)
 }
@@ -345,14 +349,8 @@ fn is_change(fields: &[(String, String)]) -> bool {
     field(fields, "change") == "yes"
 }
 
-/// A route of the settings as it stands, to be changed.
-async fn route_now(
-    console: &Console,
-    visit: &Visit,
-    tenant: &TenantName,
-    text: &str,
-    name: &str,
-) -> Result<Option<(Runs, Now)>, Trouble> {
+/// A route of the settings as it stands there, to be changed, and what it runs.
+fn written_route(text: &str, name: &str) -> Result<(Runs, TomlTable), Trouble> {
     let Some(table) = written::part(text, "routes", name) else {
         return Err(Trouble::not_found(format!(
             "the settings have no route `{}`; what the operator's file says is changed there",
@@ -361,28 +359,13 @@ async fn route_now(
     };
     let text = |key: &str| table.get(key).and_then(|item| item.as_str()).map(str::to_owned);
     let runs = match (text("forward"), text("plugin")) {
-        (Some(form), _) => Runs::of(&form),
+        (Some(form), None) => Runs::of(&form),
         (None, Some(plugin)) => Some(Runs::Plugin(plugin)),
-        (None, None) => None,
+        (Some(_), Some(_)) | (None, None) => None,
     };
     let runs =
         runs.ok_or_else(|| Trouble::bad("this route says neither a plugin nor a form; change it under Settings"))?;
-    let path = RoutePath {
-        tenant: tenant.clone(),
-        route: named("name", name)?,
-    };
-    let nothing = Nothing {};
-    let live = console
-        .ask::<calls::ShowRoute>(&visit.visitor.token, &path, &nothing, &nothing)
-        .await;
-    let grants = live.map(|route| route.grants).unwrap_or_default();
-    Ok(Some((
-        runs,
-        Now {
-            grants,
-            table: Some(table),
-        },
-    )))
+    Ok((runs, table))
 }
 
 /// The published versions that a tenant's routes begin with: of each plugin the one that the operator's file names, or else the newest.
@@ -743,6 +726,14 @@ async fn route_act(
     let table = route_form::read(&runs, &asks, form).map_err(Unfit::Wrong)?;
     let found = view(console, visit, tenant).await?;
     let name = form.get("name").trim();
+    if is_change(&form.0) {
+        // By now it may be another than the one whose form was sent.
+        let (now_runs, now) = written_route(&found.text, name)?;
+        if now_runs != runs {
+            return Err(Trouble::bad("this route runs something else by now; open its form again").into());
+        }
+        Now::of(now, &asks).map_err(Trouble::bad)?;
+    }
     let text = written::with_part(&found.text, "route", name, table, is_change(&form.0));
     let text = text.map_err(|says| match says.strip_prefix("name: ") {
         Some(says) => Unfit::Wrong(vec![("name".to_owned(), says.to_owned())]),

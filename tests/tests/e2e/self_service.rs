@@ -393,6 +393,71 @@ fn w7_a_route_is_made_of_the_plugins_schema_and_what_does_not_fit_is_said_at_its
 }
 
 #[test]
+fn o14_a_route_is_changed_from_its_text_and_no_grant_or_source_is_lost_on_the_way() {
+    let own = "[sources.own]\nprovider = \"generic-hmac\"\nsecrets = [{ id = \"a\", value = { store = \"own\" } }]\n";
+    let with = |grants: &str| {
+        format!(
+            "{own}[routes.bonus]\nsources = [\"own\"]\nplugin = \"cashback\"\ngrants = [{grants}]\n\
+             config = {{ rate_bps = 100, currency = \"INR\" }}\n"
+        )
+    };
+    let rupees = "{ kind = \"credit\", amount_max = 2000, currencies = [\"INR\"] }";
+    let both = with(&format!(
+        "{rupees}, {{ kind = \"credit\", amount_max = 500, currencies = [\"JPY\"] }}"
+    ));
+    let mut stage = setup().start();
+    let token = stage.token("tenant-admin", "acme");
+    {
+        let mut admin = Person::signed_in(&stage, &token);
+        let secret = [("name", "own"), ("value", "own-secret-4711-of-acme"), ("why", "ours")];
+        let _ = done(&mut admin, "set/secret", &secret);
+        let text = [("text", both.as_str()), ("expects", "0"), ("why", "by hand")];
+        let _ = done(&mut admin, "set/settings", &text);
+        // A kind that is granted twice has no fields, so that a form would lose one of the two.
+        let form = admin.get("/console/set/route?name=bonus");
+        assert_eq!(form.status, 400, "{}", shown(&form));
+        says(&shown(&form), &["its grants", "change it under Settings"]);
+        let fields = [
+            ("runs", "plugin:cashback"),
+            ("change", "yes"),
+            ("name", "bonus"),
+            ("sources", "own"),
+            ("config.rate_bps", "100"),
+            ("config.currency", "INR"),
+            ("grant.credit.granted", "true"),
+            ("grant.credit.most", "20.00"),
+            ("grant.credit.currencies", "INR"),
+            ("why", "a form of before"),
+        ];
+        let sent = admin.post("/console/set/route", &fields);
+        assert_eq!(sent.status, 400, "{}", shown(&sent));
+        says(&shown(&sent), &["change it under Settings"]);
+        let text = with(rupees);
+        let text = [("text", text.as_str()), ("expects", "1"), ("why", "by hand")];
+        let _ = done(&mut admin, "set/settings", &text);
+    }
+    // The host cannot open its secret any more: of the newest settings nothing runs, and the form has all of it.
+    stage.write("secrets/newer", "the-next-seal-key-of-the-tests-is-long-too");
+    stage.tenancy("trust_files = true\nseal_keys = [{ file = \"secrets/newer\" }]");
+    stage.stop();
+    stage.start();
+    let mut admin = Person::signed_in(&stage, &token);
+    assert_eq!(
+        stage.operator_get("/v1/tenants/acme/settings").json()["in_effect"],
+        false
+    );
+    let form = shown(&admin.get("/console/set/route?name=bonus"));
+    says(
+        &form,
+        &[
+            "name=\"sources\" value=\"own\" checked",
+            "name=\"grant.credit.granted\" value=\"true\" checked",
+            "name=\"grant.credit.most\" value=\"20.00\"",
+        ],
+    );
+}
+
+#[test]
 fn w1_a_plugin_goes_from_a_file_to_the_route_and_back_by_form() {
     let stage = setup().start();
     for number in 1..=4 {
