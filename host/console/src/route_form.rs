@@ -162,13 +162,17 @@ pub(crate) fn fields(runs: &Runs, asks: &Asks, offered: &Offered, now: &Now) -> 
         values,
         ..line(name, label, hint, false)
     };
+    // What the text names is offered even if it does not run: without its tick, the route would take everything.
+    let (own_sources, own_destinations) = (now.texts("sources"), now.texts("destinations"));
+    let sources = both(&offered.sources, &own_sources);
+    let destinations = both(&offered.destinations, &own_destinations);
     let mut fields = vec![head("Which events it takes", "")];
-    if !offered.sources.is_empty() {
+    if !sources.is_empty() {
         fields.push(many(
             "sources",
             "Sources",
-            &offered.sources,
-            now.texts("sources"),
+            &sources,
+            own_sources,
             "None ticked: all of them.",
         ));
     }
@@ -216,7 +220,7 @@ pub(crate) fn fields(runs: &Runs, asks: &Asks, offered: &Offered, now: &Now) -> 
         }
     }
     fields.push(head("Where it goes", ""));
-    if !offered.destinations.is_empty() {
+    if !destinations.is_empty() {
         let hint = match runs {
             Runs::Forward(_) => "One at least.",
             Runs::Plugin(_) => "None ticked: what it records stays in the ledger.",
@@ -224,8 +228,8 @@ pub(crate) fn fields(runs: &Runs, asks: &Asks, offered: &Offered, now: &Now) -> 
         fields.push(many(
             "destinations",
             "Destinations",
-            &offered.destinations,
-            now.texts("destinations"),
+            &destinations,
+            own_destinations,
             hint,
         ));
     }
@@ -240,6 +244,12 @@ pub(crate) fn fields(runs: &Runs, asks: &Asks, offered: &Offered, now: &Now) -> 
         )
     });
     fields
+}
+
+/// What is offered, and what was chosen besides.
+fn both(offered: &[String], chosen: &[String]) -> Vec<String> {
+    let besides = chosen.iter().filter(|name| !offered.contains(name));
+    offered.iter().chain(besides).cloned().collect()
 }
 
 /// A field for each property of the schema.
@@ -669,6 +679,28 @@ mod tests {
         )
     }
 
+    /// What a browser sends of these fields, where nobody touches them.
+    fn sent(fields: Vec<Field>) -> Filled {
+        let mut sent = Vec::new();
+        for field in fields {
+            match &field.kind {
+                Kind::Head => {}
+                Kind::Many(choices) => {
+                    let ticked = choices.iter().filter(|(value, _)| field.has(value));
+                    sent.extend(ticked.map(|(value, _)| (field.name.clone(), value.clone())));
+                }
+                Kind::One(choices) => {
+                    let chosen = choices.iter().find(|(value, _)| *value == field.value);
+                    let chosen = chosen.or(choices.first()).map(|(value, _)| value.clone());
+                    sent.push((field.name, chosen.unwrap_or_default()));
+                }
+                Kind::Line => sent.push((field.name, field.value.replace(['\r', '\n'], ""))),
+                _ => sent.push((field.name, field.value)),
+            }
+        }
+        Filled(sent)
+    }
+
     fn asks() -> Asks {
         Asks::of(&json!({
             "actions": ["credit"],
@@ -739,13 +771,54 @@ mod tests {
         }
         // What it says is filled in again, and says the same again.
         let now = Now::of(table, &asks()).unwrap();
-        let mut again = Vec::new();
-        for field in fields(&runs, &asks(), &offered, &now) {
-            again.extend(field.values.iter().map(|value| (field.name.clone(), value.clone())));
-            again.push((field.name, field.value));
-        }
-        let again = read(&runs, &asks(), &Filled(again)).unwrap();
+        let again = read(&runs, &asks(), &sent(fields(&runs, &asks(), &offered, &now))).unwrap();
         assert_eq!(DocumentMut::from(again).to_string(), text);
+    }
+
+    #[test]
+    fn o14_what_a_route_names_stays_chosen_whether_it_runs_or_not() {
+        let text = "sources = [\"new\"]\nforward = \"body\"\ndestinations = [\"gone\", \"books\"]\n";
+        let table = text.parse::<DocumentMut>().unwrap().as_table().clone();
+        let (runs, asks) = (Runs::Forward(ForwardForm::Body), Asks::default());
+        let now = Now::of(table, &asks).unwrap();
+        for sources in [&["shop"][..], &[]] {
+            let offered = Offered {
+                sources: sources.iter().map(|name| (*name).to_owned()).collect(),
+                destinations: vec!["books".to_owned()],
+                types: Vec::new(),
+            };
+            let shown = fields(&runs, &asks, &offered, &now);
+            let again = DocumentMut::from(read(&runs, &asks, &sent(shown)).unwrap()).to_string();
+            for says in ["sources = [\"new\"]\n", "destinations = [\"books\", \"gone\"]\n"] {
+                assert!(again.contains(says), "{says}: {again}");
+            }
+        }
+    }
+
+    #[test]
+    fn o14_a_route_whose_form_would_not_say_it_again_has_none() {
+        for (text, says) in [
+            (
+                "plugin = \"bonus\"\ngrants = [{ kind = \"flag\" }]\n",
+                Some("its grants"),
+            ),
+            (
+                "plugin = \"bonus\"\n[[grants]]\nkind = \"credit\"\namount_max = 5\ncurrencies = [\"USD\"]\n",
+                None,
+            ),
+            ("types = [\"a,b\"]\nplugin = \"bonus\"\n", Some("its types")),
+            (
+                "filter = \"\"\"body.a:1\nbody.b:2\"\"\"\nplugin = \"bonus\"\n",
+                Some("its filter"),
+            ),
+        ] {
+            let table = text.parse::<DocumentMut>().unwrap().as_table().clone();
+            match (Now::of(table, &asks()), says) {
+                (Ok(_), None) => {}
+                (Err(said), Some(says)) => assert!(said.contains(says), "{text}: {said}"),
+                (now, _) => panic!("{text}: {:?}", now.err()),
+            }
+        }
     }
 
     #[test]
