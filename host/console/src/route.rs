@@ -28,8 +28,6 @@ use crate::table::{Cell, Part, Table, address};
 use crate::visit::Visit;
 use crate::words::{counted, lines_shown, number};
 
-/// How it begins to be said that a person paused the route.
-const PAUSED: &str = "Paused";
 /// Other versions that are offered; the plugin's page has all of them.
 const OTHERS_MAX: usize = 8;
 
@@ -123,11 +121,10 @@ pub(crate) async fn route(
         }
         false => None,
     };
-    let troubles = troubles(&console, &visit, &tenant, &name, now).await?;
+    let (is_paused, troubles) = troubles(&console, &visit, &tenant, &name, now).await?;
     let place = [("tenant", tenant.as_str()), ("route", name.as_str())];
     let bring = |what: &str, more: &[(&str, &str)]| address(&format!("/bring/{what}"), &[&place[..], more].concat());
-    let pause = (may(&visit, Permission::RouteWrite) && !troubles.iter().any(|(says, _)| says.starts_with(PAUSED)))
-        .then(|| address("/act/pause", &place));
+    let pause = (may(&visit, Permission::PauseWrite) && !is_paused).then(|| address("/act/pause", &place));
     let is_own = found.set_by == SetBy::Settings && may(&visit, Permission::SettingsWrite);
     let page = Route {
         frame: Frame::of(&visit, name.to_string()),
@@ -206,14 +203,14 @@ fn facts(route: &RouteView) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// What keeps the route from running: a person, or a version that failed again and again.
+/// Whether a person paused the route; and what keeps it from running: that, or a version that failed again and again.
 async fn troubles(
     console: &Console,
     visit: &Visit,
     tenant: &TenantName,
     route: &RouteName,
     now: UnixMillis,
-) -> Result<Vec<(String, Option<Part>)>, Trouble> {
+) -> Result<(bool, Vec<(String, Option<Part>)>), Trouble> {
     let token = &visit.visitor.token;
     let mut troubles = Vec::new();
     let pauses = console.read::<calls::Pauses>(token, &Nothing {}).await?;
@@ -223,16 +220,17 @@ async fn troubles(
         .filter(|pause| pause.tenant == *tenant && here(&pause.place))
     {
         let says = format!(
-            "{PAUSED} since {} by {}: {}. Its jobs wait; nothing is lost.",
+            "Paused since {} by {}: {}. Its jobs wait; nothing is lost.",
             crate::words::instant(&pause.at.to_string(), now),
             mask::line(&pause.actor, 100),
             mask::line(&pause.why, 300)
         );
         let place = [("tenant", tenant.as_str()), ("route", route.as_str())];
         let resume =
-            may(visit, Permission::RouteWrite).then(|| Part::said("Resume it").to(address("/act/resume", &place)));
+            may(visit, Permission::PauseWrite).then(|| Part::said("Resume it").to(address("/act/resume", &place)));
         troubles.push((says, resume));
     }
+    let is_paused = !troubles.is_empty();
     let quarantines = console.read::<calls::Quarantines>(token, &Nothing {}).await?;
     for one in quarantines
         .iter()
@@ -249,7 +247,7 @@ async fn troubles(
             may(visit, Permission::PluginPromote).then(|| Part::said("Let it run").to(address("/act/lift", &place)));
         troubles.push((says, lift));
     }
-    Ok(troubles)
+    Ok((is_paused, troubles))
 }
 
 /// What the route runs, what it ran, and what else there is.

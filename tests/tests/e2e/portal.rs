@@ -276,6 +276,24 @@ fn o13_who_comes_by_a_link_sees_one_tenant_and_only_what_it_lists() {
 }
 
 #[test]
+fn o13_a_link_that_may_pause_does_so_on_the_page_of_a_route() {
+    let stage = fresh();
+    let route = "/console/routes/acme/cashback";
+    let (_, read) = link(&stage, "acme", json!({}));
+    let (_, door) = link(&stage, "acme", json!({ "may": ["read", "pause"] }));
+    let (mut reader, mut person) = (visitor(&stage, &read), visitor(&stage, &door));
+    for (what, offer, gone) in [("pause", "Pause it", "Resume it"), ("resume", "Resume it", "Pause it")] {
+        let page = text(&person.get(route));
+        assert!(page.contains(offer) && !page.contains(gone), "{what}: {page}");
+        assert!(!text(&reader.get(route)).contains(offer), "{what}");
+        let fields = [("tenant", "acme"), ("route", "cashback"), ("why", "they move")];
+        let looked = person.post(&format!("/console/act/{what}"), &fields);
+        assert_eq!(looked.status, 200, "{}", text(&looked));
+        assert_eq!(person.post(&confirming(&text(&looked)), &[]).status, 200);
+    }
+}
+
+#[test]
 fn o13_a_link_ends_by_itself_and_when_it_is_revoked_at_the_next_request() {
     let mut stage = fresh();
     let (id, door) = link(&stage, "acme", json!({}));
