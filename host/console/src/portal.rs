@@ -16,9 +16,9 @@ use tollgate_core::secret::Secret;
 use crate::asked::Trouble;
 use crate::guard::{Framed, is_framed, read_form};
 use crate::page::{Frame, ends, show_as};
-use crate::session::{Newcomer, is_link};
+use crate::session::{BY_LINK, Newcomer, is_link};
 use crate::sign_in::{OPEN_FOR_TOO_LONG, form_key, is_own_form, no_randomness, welcome};
-use crate::visit::{Reached, Theme};
+use crate::visit::{Reached, SESSION_COOKIE, Theme, cookie, set_cookie};
 use crate::{Console, ROOT, assets};
 
 /// The link's secret is in the address of its door: no request tells it to anybody, not even to this host.
@@ -80,8 +80,21 @@ pub(crate) async fn come_in(
 }
 
 /// `GET /console/portal`: what is read when a link, or the session that it opened, is over.
+///
+/// Then the browser forgets the session: with what is left of it, nobody would ever be asked to sign in there again.
 pub(crate) async fn over(State(console): State<Arc<Console>>, headers: HeaderMap) -> Response {
-    closed_as(&console, &headers, StatusCode::OK)
+    let mut page = closed_as(&console, &headers, StatusCode::OK);
+    let session = cookie(&headers, SESSION_COOKIE).unwrap_or_default();
+    let is_open = console
+        .sessions()
+        .visitor(session.as_bytes(), (console.host.now)())
+        .is_some();
+    if session.starts_with(BY_LINK) && !is_open {
+        let reached = Reached::framed(&headers, is_framed(&console, &headers));
+        let gone = set_cookie(reached, SESSION_COOKIE, "", Some(0));
+        page.headers_mut().append(header::SET_COOKIE, gone);
+    }
+    page
 }
 
 /// What a link lets its holder do; none when it is no link, or none that is open.
@@ -99,7 +112,7 @@ async fn opened(console: &Console, secret: &Secret) -> Result<Option<WhoAmI>, Tr
 
 fn ask_in(console: &Console, headers: &HeaderMap, status: StatusCode, says: &'static str, who: &WhoAmI) -> Response {
     let is_framed = is_framed(console, headers);
-    let Some((key, cookie)) = form_key(console, Reached::framed(headers, is_framed)) else {
+    let Some((key, key_cookie)) = form_key(console, Reached::framed(headers, is_framed)) else {
         return no_randomness();
     };
     let listed = Capability::ALL.into_iter();
@@ -116,7 +129,12 @@ fn ask_in(console: &Console, headers: &HeaderMap, status: StatusCode, says: &'st
         may: listed.map(Capability::says).collect(),
         ends_at: who.ends_at.as_deref().map(ends).unwrap_or_default(),
     };
-    let page = ([(header::SET_COOKIE, cookie)], [NO_REFERRER], show_as(status, &page)).into_response();
+    let page = (
+        [(header::SET_COOKIE, key_cookie)],
+        [NO_REFERRER],
+        show_as(status, &page),
+    )
+        .into_response();
     framed(console, is_framed, page)
 }
 

@@ -309,6 +309,10 @@ fn o13_a_link_ends_by_itself_and_when_it_is_revoked_at_the_next_request() {
         assert_eq!(person.get(page).header("location"), Some("/console/portal"), "{page}");
     }
     assert!(text(&person.get("/console/portal")).contains("This is over"));
+    // Whoever was told so may sign in with a token, and who only looks there stays in.
+    assert_eq!(person.cookie("tollgate_session"), None);
+    assert_eq!(person.get("/console").header("location"), Some("/console/sign-in"));
+    assert_eq!(untouched.get("/console/portal").header("set-cookie"), None);
     assert_eq!(Person::new(&stage).get(&door).status, 404);
     assert_eq!(untouched.get("/console/find").status, 200);
 
