@@ -1,7 +1,7 @@
 //! What somebody wants done: a call of the API that changes something, whole. It is looked at first, as a dry run, and kept by the session;
 //! what is confirmed is exactly what was looked at, and it is done once.
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Write as _};
 use std::str::FromStr;
 
 use tollgate_api::bulk::{AbortBody, BulkBody, BulkPath};
@@ -250,6 +250,28 @@ impl Act {
             Self::Issue(..) | Self::Abort(..) | Self::Drain(..) => {}
         }
         self
+    }
+
+    /// About how much memory it takes while it is kept, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        struct Counted(usize);
+        impl fmt::Write for Counted {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                self.0 += text.len();
+                Ok(())
+            }
+        }
+        let secret = match self {
+            Self::Secret(_, body) => Some(&body.value),
+            Self::Settings(_, body) | Self::SettingsAndShow(_, body) => {
+                body.secret.as_ref().map(|secret| &secret.value)
+            }
+            _ => None,
+        };
+        // What is told of a secret says nothing of its length.
+        let mut counted = Counted(secret.map_or(0, |secret| secret.0.expose().len()));
+        let _ = write!(counted, "{self:?}");
+        counted.0
     }
 
     #[cfg(test)]

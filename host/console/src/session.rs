@@ -36,8 +36,15 @@ struct Session {
     began_at: UnixMillis,
     used_at: UnixMillis,
     /// What was looked at and not confirmed yet, by number.
-    acts: BTreeMap<u32, Act>,
+    acts: BTreeMap<u32, Kept>,
     last_act: u32,
+}
+
+/// Something that was looked at.
+struct Kept {
+    act: Act,
+    bytes: usize,
+    at: UnixMillis,
 }
 
 /// What a page knows of whoever reads it.
@@ -60,14 +67,20 @@ pub(crate) struct Newcomer {
 }
 
 impl Sessions {
-    /// Opens a session, and returns its name, for the cookie. Of one token there are so many at most, and of all: the one that
-    /// was used the longest ago makes room.
+    /// Opens a session, and returns its name, for the cookie. Of one token there are so many at most, of one tenant, and of all: the
+    /// one that was used the longest ago makes room.
     pub(crate) fn open(&mut self, newcomer: Newcomer, random: [Random; 2], now: UnixMillis) -> Secret {
         let Newcomer { token, who, is_framed } = newcomer;
         self.by_digest.retain(|_, session| session.is_open(now));
         self.make_room(limits::CONSOLE_SESSIONS_OF_TOKEN_MAX, |session| {
             session.token.matches(token.expose())
         });
+        if who.tenant.is_some() {
+            // However many links a tenant makes, it ends nobody else's sessions.
+            self.make_room(limits::CONSOLE_SESSIONS_OF_TENANT_MAX, |session| {
+                session.who.tenant == who.tenant
+            });
+        }
         self.make_room(limits::CONSOLE_SESSIONS_MAX, |_| true);
         let kind = if is_link(&who) { BY_LINK } else { "" };
         let [name, form_key] = random.map(|bytes| BASE64URL_NOPAD.encode(&bytes));
@@ -115,20 +128,49 @@ impl Sessions {
         self.by_digest.remove(&digest(name));
     }
 
-    /// Keeps what somebody looked at, to be done when they say so. Returns its number.
+    /// Keeps what somebody looked at, to be done when they say so. Returns its number. There are so many of one session at most, and
+    /// so many bytes of one tenant and of all: the oldest make room.
     pub(crate) fn keep(&mut self, name: &[u8], act: Act, now: UnixMillis) -> Option<u32> {
         let session = self.session(name, now)?;
         if session.acts.len() >= limits::CONSOLE_ACTS_MAX {
             session.acts.pop_first();
         }
         session.last_act += 1;
-        session.acts.insert(session.last_act, act);
-        Some(session.last_act)
+        let (number, tenant) = (session.last_act, session.who.tenant.clone());
+        let (bytes, at) = (act.bytes(), now);
+        session.acts.insert(number, Kept { act, bytes, at });
+        self.forget_acts(limits::CONSOLE_ACTS_BYTES_OF_TENANT_MAX, |session| {
+            session.who.tenant == tenant
+        });
+        self.forget_acts(limits::CONSOLE_ACTS_BYTES_MAX, |_| true);
+        Some(number)
+    }
+
+    /// Forgets the oldest of what these sessions keep, until it has so many bytes.
+    fn forget_acts(&mut self, most: usize, of: impl Fn(&Session) -> bool) {
+        let such = self.by_digest.iter().filter(|(_, session)| of(session));
+        let kept = such.flat_map(|(digest, session)| {
+            let acts = session.acts.iter();
+            acts.map(|(number, kept)| (kept.at, *digest, *number, kept.bytes))
+        });
+        let mut kept: Vec<_> = kept.collect();
+        let mut bytes: usize = kept.iter().map(|(.., bytes)| bytes).sum();
+        kept.sort_unstable();
+        for (_, digest, number, its) in kept {
+            if bytes <= most {
+                return;
+            }
+            if let Some(session) = self.by_digest.get_mut(&digest) {
+                session.acts.remove(&number);
+            }
+            bytes -= its;
+        }
     }
 
     /// Takes what was kept: it is done once, however often its form is sent.
     pub(crate) fn take(&mut self, name: &[u8], number: u32, now: UnixMillis) -> Option<Act> {
-        self.session(name, now)?.acts.remove(&number)
+        let kept = self.session(name, now)?.acts.remove(&number);
+        kept.map(|kept| kept.act)
     }
 
     fn session(&mut self, name: &[u8], now: UnixMillis) -> Option<&mut Session> {
@@ -159,15 +201,22 @@ fn digest(name: &[u8]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use tollgate_api::plugins::TenantPath;
+    use tollgate_api::settings::{SecretBody, SecretPath, SecretText, SettingsBody};
+
     use super::*;
 
     const NOW: UnixMillis = UnixMillis(1_777_975_200_000);
 
     fn open(sessions: &mut Sessions, token: &str, drawn: u8, now: UnixMillis) -> Secret {
+        open_of(sessions, None, token, drawn.into(), now)
+    }
+
+    fn open_of(sessions: &mut Sessions, tenant: Option<&str>, token: &str, drawn: u16, now: UnixMillis) -> Secret {
         let who = WhoAmI {
             name: "ana (tok_1)".to_owned(),
             role: "viewer".to_owned(),
-            tenant: None,
+            tenant: tenant.map(|tenant| tenant.parse().unwrap()),
             permissions: Vec::new(),
             ends_at: None,
             may: Vec::new(),
@@ -179,7 +228,22 @@ mod tests {
             who,
             is_framed: false,
         };
-        sessions.open(newcomer, [[drawn; 32], [drawn + 100; 32]], now)
+        let mut random = [[0; 32], [1; 32]];
+        for one in &mut random {
+            one[..2].copy_from_slice(&drawn.to_be_bytes());
+        }
+        sessions.open(newcomer, random, now)
+    }
+
+    fn settings(bytes: usize) -> Act {
+        let path = TenantPath {
+            tenant: "acme".parse().unwrap(),
+        };
+        let body = SettingsBody {
+            text: "x".repeat(bytes),
+            ..SettingsBody::default()
+        };
+        Act::Settings(path, Box::new(body))
     }
 
     #[test]
@@ -221,6 +285,82 @@ mod tests {
         assert!(is_open(&mut sessions, &names[1]) && is_open(&mut sessions, &other));
         sessions.end(names[1].expose());
         assert!(!is_open(&mut sessions, &names[1]) && is_open(&mut sessions, &names[2]));
+    }
+
+    #[test]
+    fn o8_a_tenant_with_many_links_ends_nobody_elses_sessions() {
+        let mut sessions = Sessions::default();
+        let operator = open(&mut sessions, "tgt_op", 0, NOW);
+        let other = open_of(&mut sessions, Some("globex"), "tgt_g", 1, NOW);
+        let most = limits::CONSOLE_SESSIONS_MAX as u16;
+        let names: Vec<_> = (2..2 + most)
+            .map(|drawn| {
+                let token = format!("tgl_{}", drawn / 16);
+                open_of(&mut sessions, Some("acme"), &token, drawn, NOW.plus_ms(drawn.into()))
+            })
+            .collect();
+        let mut is_open = |name: &Secret| sessions.visitor(name.expose(), NOW.plus_ms(5000)).is_some();
+        assert!(is_open(&operator) && is_open(&other));
+        let open = names.iter().filter(|name| is_open(name)).count();
+        assert_eq!(open, limits::CONSOLE_SESSIONS_OF_TENANT_MAX);
+        assert!(names.last().is_some_and(is_open), "the newest stay");
+    }
+
+    #[test]
+    fn o8_what_is_kept_of_what_was_looked_at_is_bounded_in_bytes() {
+        let mut sessions = Sessions::default();
+        let kept_bytes = |sessions: &Sessions| -> usize {
+            let all = sessions.by_digest.values().flat_map(|session| session.acts.values());
+            all.map(|kept| kept.bytes).sum()
+        };
+        let other = open_of(&mut sessions, Some("globex"), "tgt_g", 0, NOW);
+        let theirs = sessions.keep(other.expose(), settings(1), NOW).unwrap();
+        let mut last = None;
+        for drawn in 1..=10 {
+            let name = open_of(&mut sessions, Some("acme"), &format!("tgl_{drawn}"), drawn, NOW);
+            for ms in 0..limits::CONSOLE_ACTS_MAX as i64 {
+                let now = NOW.plus_ms(1 + i64::from(drawn) * 100 + ms);
+                let number = sessions.keep(name.expose(), settings(limits::SETTINGS_BYTES_MAX), now);
+                last = Some((name.clone(), number.unwrap()));
+            }
+        }
+        let bytes = kept_bytes(&sessions);
+        let most = limits::CONSOLE_ACTS_BYTES_OF_TENANT_MAX;
+        assert!(bytes > most / 2 && bytes <= most + 10_000, "{bytes}");
+        let (name, number) = last.unwrap();
+        assert!(
+            sessions.take(name.expose(), number, NOW).is_some(),
+            "the newest is there"
+        );
+        assert!(
+            sessions.take(other.expose(), theirs, NOW).is_some(),
+            "the other tenant's too"
+        );
+        for tenant in 0..12 {
+            for drawn in 0..2 {
+                let (token, drawn) = (format!("tgt_{tenant}_{drawn}"), 100 + tenant * 2 + drawn);
+                let name = open_of(&mut sessions, Some(&format!("t{tenant}")), &token, drawn, NOW);
+                for _ in 0..limits::CONSOLE_ACTS_MAX {
+                    sessions
+                        .keep(name.expose(), settings(limits::SETTINGS_BYTES_MAX), NOW)
+                        .unwrap();
+                }
+            }
+        }
+        let bytes = kept_bytes(&sessions);
+        let most = limits::CONSOLE_ACTS_BYTES_MAX;
+        assert!(bytes > most / 2 && bytes <= most, "{bytes}");
+        let secret = SecretBody {
+            value: SecretText(Secret::new("x".repeat(9000))),
+            why: "w".to_owned(),
+            dry_run: false,
+            actor: "a".to_owned(),
+        };
+        let path = SecretPath {
+            tenant: "acme".parse().unwrap(),
+            secret: "own".parse().unwrap(),
+        };
+        assert!(Act::Secret(path, secret).bytes() > 9000, "a secret counts");
     }
 
     #[test]

@@ -28,12 +28,18 @@ pub const OPERATOR_BODY_READ_MS_MAX: u64 = 120_000;
 pub const CONSOLE_SESSIONS_MAX: usize = 1000;
 /// Sessions of the console of one token.
 pub const CONSOLE_SESSIONS_OF_TOKEN_MAX: usize = 16;
+/// Sessions of the console of one tenant, all its tokens and links together.
+pub const CONSOLE_SESSIONS_OF_TENANT_MAX: usize = 200;
 /// How long a session of the console lasts in which nothing is asked.
 pub const CONSOLE_IDLE_MS_MAX: i64 = 30 * 60 * 1000;
 /// How long a session of the console lasts at the most.
 pub const CONSOLE_SESSION_MS_MAX: i64 = 12 * 60 * 60 * 1000;
 /// Changes that one session of the console looked at and did not confirm yet; the oldest go first.
 pub const CONSOLE_ACTS_MAX: usize = 20;
+/// What such changes of one tenant come to, or those of whoever is of the whole host, all sessions together; the oldest go first.
+pub const CONSOLE_ACTS_BYTES_OF_TENANT_MAX: usize = 8 * 1024 * 1024;
+/// What all such changes come to.
+pub const CONSOLE_ACTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The shortest that a portal link lasts.
 pub const PORTAL_LINK_MS_MIN: i64 = 1000;
 /// The longest that a portal link lasts.
