@@ -24,7 +24,7 @@ use crate::Console;
 use crate::act::{ACTOR, Act};
 use crate::acting;
 use crate::asked::Trouble;
-use crate::fields::{Field, Form, Kind, Wrong, line};
+use crate::fields::{Field, Form, Kind, Wrong, line, pairs};
 use crate::grants;
 use crate::page::{Frame, may, show, show_as};
 use crate::promoting::{route_page, segment};
@@ -36,6 +36,8 @@ use crate::written;
 
 /// Who the registry says added a version that the operator's file names.
 const BY_FILE: &str = "configuration";
+/// What a name of a secret is cut at that is made of others: a number fits behind it.
+const SECRET_NAME_BYTES_MADE: usize = 58;
 /// Types of events that a route's form offers.
 const TYPES_SHOWN: usize = 40;
 
@@ -109,17 +111,20 @@ fn back(what: &str, tenant: &str, fields: &[(String, String)]) -> String {
     address(page, &[("tenant", tenant)])
 }
 
-/// The tenant's secrets by name, to choose from.
-async fn secrets(console: &Console, visit: &Visit, tenant: &TenantName) -> Result<Vec<(String, String)>, Trouble> {
+/// The names of the tenant's secrets.
+async fn secret_names(console: &Console, visit: &Visit, tenant: &TenantName) -> Result<Vec<SecretName>, Trouble> {
     let path = TenantPath { tenant: tenant.clone() };
     let found = console
         .ask::<calls::Secrets>(&visit.visitor.token, &path, &Nothing {}, &Nothing {})
         .await?;
-    let names = found.iter().map(|secret| secret.name.to_string());
+    Ok(found.into_iter().map(|secret| secret.name).collect())
+}
+
+/// The tenant's secrets by name, to choose from.
+async fn secrets(console: &Console, visit: &Visit, tenant: &TenantName) -> Result<Vec<(String, String)>, Trouble> {
+    let names = secret_names(console, visit, tenant).await?;
     let none = (String::new(), "choose one".to_owned());
-    Ok(std::iter::once(none)
-        .chain(names.map(|name| (name.clone(), name)))
-        .collect())
+    Ok(std::iter::once(none).chain(pairs(names)).collect())
 }
 
 async fn blank(console: &Console, visit: &Visit, what: &str, fields: &[(String, String)]) -> Result<Form, Trouble> {
@@ -668,7 +673,8 @@ async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Res
         }
         "source" | "rotate" => {
             let found = view(console, visit, &tenant).await?;
-            let (secret, refers) = pasted(form)?;
+            let taken = secret_names(console, visit, &tenant).await?;
+            let (secret, refers) = pasted(form, &taken)?;
             let text = match what {
                 "source" => written::source_added(&found.text, form, refers.as_deref()),
                 _ => written::key_added(
@@ -684,7 +690,10 @@ async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Res
         "destination" => {
             let found = view(console, visit, &tenant).await?;
             let made = match (form.get("kind"), form.given("secret")) {
-                ("push", None) => Some(made(console, form.get("name"))?),
+                ("push", None) => {
+                    let taken = secret_names(console, visit, &tenant).await?;
+                    Some(made(console, form.get("name"), &taken)?)
+                }
                 _ => None,
             };
             let refers = made
@@ -760,13 +769,13 @@ async fn route_act(
 }
 
 /// The secret that was pasted into a form, and the name that settings refer to it by; or the name of one that was chosen.
-fn pasted(form: &Filled) -> Result<(Option<NewSecret>, Option<String>), Unfit> {
+fn pasted(form: &Filled, taken: &[SecretName]) -> Result<(Option<NewSecret>, Option<String>), Unfit> {
     let value = form.get("new_secret");
     if value.trim().is_empty() {
         return Ok((None, form.given("secret")));
     }
     let (name, id) = (form.get("name").trim(), form.get("secret_id").trim());
-    let name = named_after(&[name, id])?;
+    let name = named_after(&[name, id], taken)?;
     let secret = NewSecret {
         name: name.clone(),
         value: SecretText(Secret::new(value)),
@@ -774,22 +783,31 @@ fn pasted(form: &Filled) -> Result<(Option<NewSecret>, Option<String>), Unfit> {
     Ok((Some(secret), Some(name.to_string())))
 }
 
-/// A secret's name made of others.
-fn named_after(parts: &[&str]) -> Result<SecretName, Trouble> {
+/// A secret's name made of others, with a number behind it where a secret has that name: one that was used before may still be there, and
+/// others may come to the same.
+fn named_after(parts: &[&str], taken: &[SecretName]) -> Result<SecretName, Trouble> {
     let joined = parts.join("-").to_ascii_lowercase();
     let plain = joined.chars().map(|c| match c {
         'a'..='z' | '0'..='9' | '-' | '_' => c,
         _ => '-',
     });
-    let plain: String = plain.take(60).collect();
-    plain
-        .trim_matches(|c: char| !c.is_ascii_alphanumeric())
-        .parse()
-        .map_err(|_| Trouble::bad("name: small letters, digits, - and _"))
+    let plain: String = plain.take(SECRET_NAME_BYTES_MADE).collect();
+    let plain = plain.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let numbered = (2..=taken.len() + 1).map(|number| format!("{plain}-{number}"));
+    for name in std::iter::once(plain.to_owned()).chain(numbered) {
+        let name = name
+            .parse()
+            .map_err(|_| Trouble::bad("name: small letters, digits, - and _"))?;
+        if !taken.contains(&name) {
+            return Ok(name);
+        }
+    }
+    // Of so many names, that many others cannot take all.
+    Err(Trouble::bad("name: its secrets have all names that it comes to"))
 }
 
 /// A new secret that signs, as Standard Webhooks writes one.
-fn made(console: &Console, destination: &str) -> Result<NewSecret, Trouble> {
+fn made(console: &Console, destination: &str, taken: &[SecretName]) -> Result<NewSecret, Trouble> {
     let mut random = [0; 32];
     if !(console.host.random)(&mut random) {
         return Err(Trouble::new(
@@ -799,7 +817,7 @@ fn made(console: &Console, destination: &str) -> Result<NewSecret, Trouble> {
     }
     let text = format!("whsec_{}", data_encoding::BASE64.encode(&random));
     Ok(NewSecret {
-        name: named_after(&[destination.trim(), "signing"])?,
+        name: named_after(&[destination.trim(), "signing"], taken)?,
         value: SecretText(Secret::new(text)),
     })
 }
@@ -808,4 +826,29 @@ fn named<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &str) 
     text.trim()
         .parse()
         .map_err(|error| Trouble::bad(format!("{field}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o14_a_secret_that_is_made_takes_a_name_that_is_free() {
+        let mut taken = Vec::new();
+        for expect in ["mine-signing", "mine-signing-2", "mine-signing-3"] {
+            let name = named_after(&["Mine", "signing"], &taken).unwrap();
+            assert_eq!(name.as_str(), expect);
+            taken.push(name);
+        }
+        // What is joined or cut at comes to the same, and is told apart.
+        let long = "x".repeat(63);
+        for (one, other) in [
+            (["a-b", "c"], ["a", "b-c"]),
+            ([long.as_str(), "2026-11"], [long.as_str(), "2026-12"]),
+        ] {
+            let one = named_after(&one, &[]).unwrap();
+            assert_ne!(named_after(&other, std::slice::from_ref(&one)).unwrap(), one);
+        }
+        assert!(named_after(&["", ""], &[]).is_err());
+    }
 }

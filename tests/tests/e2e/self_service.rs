@@ -250,6 +250,10 @@ fn o14_a_destination_is_set_up_and_tried_by_form_and_its_secret_is_shown_once() 
     );
     assert_eq!(destination.arrivals().len(), 1);
     assert!(!tried.contains(&secret) && !stage.log().join("\n").contains(&secret));
+    // Its secret stays when it is removed; added again, it has another.
+    let remove = [("kind", "destination"), ("name", "mine"), ("why", "they move")];
+    let _ = done(&mut admin, "set/remove", &remove);
+    says(&done(&mut admin, "set/destination", &fields), &["mine-signing-2"]);
     let added = done(
         &mut admin,
         "set/destination",
