@@ -16,6 +16,7 @@ use crate::act::{Act, Paused};
 use crate::asked::Trouble;
 use crate::outcome::Outcome;
 use crate::table::{Cell, Part, Table, address, event_page};
+use crate::timeline;
 use crate::words::number;
 
 pub(crate) async fn issue(
@@ -59,6 +60,10 @@ pub(crate) async fn bulk(console: &Console, token: &Secret, body: BulkBody) -> R
         .ask::<calls::StartBulk>(token, &nothing, &nothing, &body)
         .await?;
     let of = &answer.fitting.of;
+    let action = match &body.to {
+        Some(status) => mask::line(&format!("{} to {status}", answer.action), 100),
+        None => answer.action.clone(),
+    };
     let more = if answer.fitting.complete { "" } else { " and more" };
     let says = match &answer.bulk {
         Some(begun) => format!(
@@ -68,8 +73,7 @@ pub(crate) async fn bulk(console: &Console, token: &Secret, body: BulkBody) -> R
         ),
         None if answer.fitting.count == 0 && answer.fitting.complete => "Nothing fits.".to_owned(),
         None => format!(
-            "{} would be done to {} {of}{more}. The newest of them:",
-            answer.action,
+            "{action} would be done to {} {of}{more}. The newest of them:",
             number(answer.fitting.count)
         ),
     };
@@ -106,27 +110,44 @@ fn examples(answer: &BulkAnswer) -> Table {
         "some of what fits",
         &[("Event", "main"), ("Source", ""), ("Of", ""), ("Status", "")],
     );
-    let row = |event: &OfEvent, of: String, status: &str| {
+    let row = |event: &OfEvent, of: String, status: Option<Part>| {
         vec![
             Cell::from(Part::told(&event.event_type).to(event_page(event.receipt)))
                 .below(Part::told(&event.event_id).class("code")),
             Cell::from(Part::said(event.source.to_string())).below(Part::said(event.tenant.to_string())),
             Part::said(of).into(),
-            Cell::maybe((!status.is_empty()).then(|| Part::state(status))),
+            Cell::maybe(status),
         ]
     };
-    let jobs = answer
-        .jobs
-        .iter()
-        .map(|job| row(&job.event, format!("{} on {}", job.job, job.route), &job.status));
+    let jobs = answer.jobs.iter().map(|job| {
+        row(
+            &job.event,
+            format!("{} on {}", job.job, job.route),
+            Some(Part::state(&job.status)),
+        )
+    });
     let deliveries = answer.deliveries.iter().map(|entry| {
         row(
             &entry.event,
             format!("{} to {}", entry.entry, entry.destination),
-            &entry.status,
+            Some(Part::state(&entry.status)),
         )
     });
-    let events = answer.events.iter().map(|event| row(&event.event, String::new(), ""));
+    let becomes = |receipt| {
+        let would = answer.would_become.iter().find(|would| would.receipt == receipt)?;
+        Some(match &would.reviewed {
+            Some(reviewed) => Part::told(&format!("would be {}", timeline::reviewed(reviewed))),
+            None => Part::told(&format!(
+                "passed over: {}",
+                would.refused.as_deref().unwrap_or_default()
+            ))
+            .marked("held"),
+        })
+    };
+    let events = answer
+        .events
+        .iter()
+        .map(|event| row(&event.event, String::new(), becomes(event.event.receipt)));
     table.rows = jobs.chain(deliveries).chain(events).collect();
     table
 }

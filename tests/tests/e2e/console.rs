@@ -895,6 +895,22 @@ fn o8_o11_a_bulk_action_by_form_does_what_was_looked_at_and_leaves_alone_what_ca
             text(&answer)
         );
     }
+    // What a status makes of each event is said before it is given.
+    for (status, says) in [
+        ("completed", "would be accepted, mapped to completed"),
+        ("beamed", "passed over: "),
+    ] {
+        let fields = [
+            ("of", "events"),
+            ("filter", "disposition:held lifecycle:teleported"),
+            ("action", "map"),
+            ("to", status),
+            ("why", "renamed in March"),
+        ];
+        let looked = text(&person.post("/console/make/bulk", &fields));
+        let does = format!("map to {status} would be done to 1 event");
+        assert!(looked.contains(&does) && looked.contains(says), "{looked}");
+    }
     // Another tenant's are none.
     let mut other = Person::signed_in(stage, &stage.token("tenant-admin", "globex"));
     assert_eq!(other.get(&bulk).status, 404);
