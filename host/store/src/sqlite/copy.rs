@@ -132,13 +132,13 @@ pub(crate) enum Standing {
 /// Looks, and changes nothing.
 pub(crate) fn standing(path: &Path, key: &Secret) -> Result<Standing, StoreError> {
     let path = StorePath::new(path)?;
-    let is_empty = path.path().metadata().map_or(true, |index| index.len() == 0);
-    let is_keys = match path.key().exists() {
-        true => open::receipt_key(&path).is_ok_and(|found| found.matches(key.expose())),
-        false => false,
+    let is_keys = path.key().exists() && open::receipt_key(&path).is_ok_and(|found| found.matches(key.expose()));
+    let is_empty = match is_keys {
+        true => has_no_schema(&path)?,
+        false => path.path().metadata().map_or(true, |index| index.len() == 0),
     };
     if is_empty {
-        // A key alone is what a copy leaves that was ended at its first step.
+        // A key, and a file without a schema, are what a copy leaves that was ended at its first steps.
         let is_free = !has_log(&path) && (is_keys || !path.key().exists());
         return Ok(if is_free {
             Standing::Nothing
@@ -196,6 +196,19 @@ pub(crate) fn open_rows(path: &Path, make: bool) -> Result<(Connection, String),
 
 /// Whether there is nothing yet at a path where a guest's file is to be made.
 pub(crate) fn is_nothing(path: &Path) -> Result<bool, StoreError> {
-    let path = StorePath::new(path)?;
-    Ok(path.path().metadata().map_or(true, |file| file.len() == 0))
+    has_no_schema(&StorePath::new(path)?)
+}
+
+/// Whether there is no file, or one in which nothing was made yet: whoever was ended between opening it and its first transaction leaves
+/// SQLite's header.
+fn has_no_schema(path: &StorePath) -> Result<bool, StoreError> {
+    if path.path().metadata().map_or(true, |file| file.len() == 0) {
+        return Ok(true);
+    }
+    let connection = open::open_reader(path)?;
+    let objects = || -> Result<i64, Fault> {
+        Ok(connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?)
+    };
+    let made = open::user_version(&connection).map_err(|fault| path.opening(fault))? > 0;
+    Ok(!made && objects().map_err(|fault| path.opening(fault))? == 0)
 }

@@ -328,17 +328,24 @@ pub(super) fn page_bytes(connection: &Connection) -> Result<u64, Fault> {
         .ok_or_else(|| Fault::damaged("page size", bytes))
 }
 
-fn user_version(connection: &Connection) -> Result<u32, Fault> {
+pub(super) fn user_version(connection: &Connection) -> Result<u32, Fault> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     u32::try_from(version).map_err(|_| Fault::damaged("schema version", version))
 }
 
-/// Brings the schema up to date, each step in a transaction of its own.
+/// Brings the schema up to date. A new index is made in one transaction, so that it is there whole or not at all; one that has content is
+/// brought on step by step, each in a transaction of its own, because a step may need the space that the one before has freed.
 fn migrate(connection: &mut Connection, from: u32) -> Result<(), Fault> {
-    for (step, sql) in MIGRATIONS.iter().enumerate().skip(from as usize) {
+    let at_once = if from == 0 { MIGRATIONS.len() } else { 1 };
+    let mut done = from as usize;
+    while let Some(steps) = MIGRATIONS.get(done..).filter(|steps| !steps.is_empty()) {
+        let steps = &steps[..at_once.min(steps.len())];
+        done += steps.len();
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        transaction.execute_batch(sql)?;
-        transaction.execute_batch(&format!("PRAGMA user_version = {};", step + 1))?;
+        for sql in steps {
+            transaction.execute_batch(sql)?;
+        }
+        transaction.execute_batch(&format!("PRAGMA user_version = {done};"))?;
         transaction.commit()?;
     }
     Ok(())
