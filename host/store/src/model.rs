@@ -574,6 +574,8 @@ pub struct NewSettings {
     pub expects: u64,
     /// The version whose text it is again.
     pub text_of: Option<u64>,
+    /// A new secret that they refer to: it is kept with them, or neither is.
+    pub secret: Option<SealedSecret>,
     /// Who sets it.
     pub actor: String,
     /// Why.

@@ -188,6 +188,11 @@ impl<S: Views + Control> Registry<S> {
                     "there is a secret `{name}` already, which other settings may use; take another name, or replace it by itself"
                 )));
             }
+            if !file::secrets_used(&wanted.text).contains_key(name) || document.text == wanted.text {
+                return Err(Error::File(format!(
+                    "these settings bring no use of the secret `{name}`; name it where it is used, or set it by itself"
+                )));
+            }
             if files.config.settings.seal_keys.is_empty() {
                 return Err(Error::NoSealKey);
             }
@@ -236,21 +241,18 @@ impl<S: Views + Control> Registry<S> {
             return Ok(planned.change);
         }
         let expects = planned.document.version;
-        if let Some((name, secret, nonce)) = &wanted.secret {
-            // Before the settings that refer to it; where those are not kept after all, nothing uses it.
+        let sealed = wanted.secret.as_ref().map(|(name, secret, nonce)| {
             let files = self.files.load_full();
             let sealed = files.config.settings.seal_keys.seal(tenant, name, secret, *nonce);
             let sealed = sealed.ok_or(Error::NoSealKey)?;
-            let _ = self
-                .store
-                .put_secret(tenant.clone(), sealed_secret(name, sealed, &wanted.act))
-                .await?;
-        }
+            Ok::<_, Error>(sealed_secret(name, sealed, &wanted.act))
+        });
         let new = NewSettings {
             tenant: tenant.clone(),
             text: wanted.text,
             expects,
             text_of: wanted.text_of,
+            secret: sealed.transpose()?,
             actor: wanted.act.actor.clone(),
             why: wanted.act.why.clone().unwrap_or_default(),
             now: wanted.act.at,

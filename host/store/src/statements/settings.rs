@@ -92,6 +92,13 @@ pub(crate) fn put(transaction: &mut Transaction<'_>, new: &NewSettings) -> Resul
     if before != new.expects {
         return Ok(SettingsPut::Overtaken(newest));
     }
+    if let Some(secret) = &new.secret {
+        // Somebody's by now, which other settings may come to use.
+        if is_there(connection, &new.tenant, &secret.view.name)? {
+            return Ok(SettingsPut::Overtaken(newest));
+        }
+        put_secret(transaction, &new.tenant, secret)?;
+    }
     let version = before.saturating_add(1);
     connection
         .prepare_cached(

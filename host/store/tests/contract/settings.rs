@@ -17,6 +17,7 @@ pub(crate) fn new(text: &str, expects: u64) -> NewSettings {
         text: text.to_owned(),
         expects,
         text_of: None,
+        secret: None,
         actor: "ann".to_owned(),
         why: format!("{text:?}"),
         now: at(expects as i64),
@@ -36,6 +37,32 @@ pub(crate) fn secret(secret: &str, sealed: &[u8]) -> SealedSecret {
         },
         sealed: sealed.to_owned(),
     }
+}
+
+/// Settings and the secret that they bring are one change: both are kept, or neither is.
+pub(crate) async fn o14_settings_and_the_secret_that_they_bring_are_one_change(backend: &impl Backend) {
+    let store = backend.open();
+    let with = |text: &str, expects: u64, name: &str| NewSettings {
+        secret: Some(secret(name, b"\x00sealed")),
+        ..new(text, expects)
+    };
+    let kept = async || {
+        let secrets = store.sealed_secrets(name("acme")).await.unwrap();
+        let newest = store.settings(name("acme"), None).await.unwrap();
+        let names: Vec<_> = secrets.iter().map(|secret| secret.view.name.to_string()).collect();
+        (names, newest.map(|found| found.text))
+    };
+    assert_eq!(put(&store, with("early", 3, "stripe")).await, Err(None));
+    assert_eq!(kept().await, (Vec::new(), None));
+    assert_eq!(put(&store, with("first", 0, "stripe")).await, Ok(1));
+    let first = (vec!["stripe".to_owned()], Some("first".to_owned()));
+    assert_eq!(kept().await, first);
+    assert_eq!(put(&store, with("late", 0, "paypal")).await, Err(Some(1)));
+    assert_eq!(kept().await, first);
+    // Whoever set that name meanwhile may have meant it for something else.
+    assert_eq!(put(&store, with("second", 1, "stripe")).await, Err(Some(1)));
+    assert_eq!(kept().await, first);
+    assert_eq!(store.settings_changes().await.unwrap()["acme"], 2);
 }
 
 async fn put(store: &impl Store, new: NewSettings) -> Result<u64, Option<u64>> {

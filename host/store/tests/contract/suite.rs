@@ -53,6 +53,7 @@ pub(crate) use crate::lists::{
 };
 pub(crate) use crate::settings::{
     o14_secrets_are_kept_as_they_are_sealed_and_each_change_is_told,
+    o14_settings_and_the_secret_that_they_bring_are_one_change,
     o14_settings_are_kept_whole_and_of_two_who_saw_the_same_version_one_is_told, o14_the_newest_versions_are_kept,
 };
 
@@ -82,6 +83,7 @@ macro_rules! contract {
             tokens_are_kept_listed_and_revoked,
             portal_links_are_kept_with_what_they_list,
             o14_settings_are_kept_whole_and_of_two_who_saw_the_same_version_one_is_told,
+            o14_settings_and_the_secret_that_they_bring_are_one_change,
             o14_the_newest_versions_are_kept,
             o14_secrets_are_kept_as_they_are_sealed_and_each_change_is_told,
             signals_wake_when_work_is_ready,
