@@ -119,8 +119,9 @@ pub(super) enum SecretCommand {
     },
     /// Seal every tenant's secrets under the newest of the operator's keys
     #[command(
-        after_help = "After a new key was named first in seal_keys of [tenants], with the old one behind it, on every host. Whoever set a secret when and why stays                       as it is, and it can be done again: what is sealed with the newest key already is left alone. Once nothing is sealed with the old                       key any more, take it out.
-
+        after_help = "After a new key was named first in seal_keys of [tenants], with the old one behind it, on every host. Who set a secret, when and why \
+                      stays as it is, and it can be done again: what is sealed with the newest key already is left alone. Once nothing is sealed \
+                      with the old key any more, take it out.\n\n\
                       Exit status: 0 all secrets are sealed with the newest key, 1 some do not open on this host, or were set meanwhile."
     )]
     Reseal {
