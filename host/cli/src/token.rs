@@ -29,7 +29,9 @@ fn create(target: &Target, body: NewTokenBody) -> anyhow::Result<Exit> {
     let wanted = body.clone().checked(clock::now()).map_err(Usage)?;
     // Whoever opens the store may do anything with it; a host asks who it is that asks.
     let whole = tollgate_core::access::Caller::operator();
-    whole.may_issue(wanted.role, wanted.tenant.as_ref()).map_err(Usage)?;
+    whole
+        .may_issue(wanted.role, wanted.tenant.as_ref(), wanted.expires_at)
+        .map_err(Usage)?;
     let issued = ask::write::<calls::IssueToken>(target, &Nothing {}, &body, async |store, config| {
         known_tenant(config, wanted.tenant.as_ref()).map_err(Refused)?;
         match dry_run {

@@ -216,9 +216,9 @@ impl Permission {
 pub enum Capability {
     /// See what came in and what became of it, and the plugins.
     Read,
-    /// Put work back that ended.
+    /// Put work back that ended: jobs, and deliveries that were given up.
     Replay,
-    /// Send again what was delivered, or was given up.
+    /// Send again what was delivered; by a filter, what was given up.
     Redeliver,
     /// Decide about what was set aside.
     Review,
@@ -457,18 +457,29 @@ impl Caller {
         }
     }
 
-    /// Whether the caller may give somebody such a token: nobody gives more than they have.
+    /// Whether the caller may give somebody such a token, which ends then or only when it is revoked: nobody gives more than they have, or for longer.
     ///
     /// # Errors
     /// When not, or when there is no such token; in words.
-    pub fn may_issue(&self, role: Role, tenant: Option<&TenantName>) -> Result<(), String> {
+    pub fn may_issue(
+        &self,
+        role: Role,
+        tenant: Option<&TenantName>,
+        ends_at: Option<UnixMillis>,
+    ) -> Result<(), String> {
         match (role.tenancy(), tenant) {
             (Tenancy::Never, Some(_)) => return Err(format!("the role {role} is of no tenant: leave `tenant` out")),
             (Tenancy::Always, None) => return Err(format!("the role {role} is of one tenant: name it in `tenant`")),
             _ => {}
         }
         self.may(Permission::TokenWrite, tenant)
-            .map_err(|denied| denied.to_string())
+            .map_err(|denied| denied.to_string())?;
+        match self.ends_at {
+            Some(own) if ends_at.is_none_or(|ends_at| own < ends_at) => {
+                Err(format!("your own token ends at {own}; what it makes ends no later"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the caller may give somebody a portal link with these capabilities that ends then: nobody gives more than they have, or for
@@ -477,7 +488,7 @@ impl Caller {
     /// # Errors
     /// When not, in words.
     pub fn may_link(&self, tenant: &TenantName, capabilities: Capabilities, ends_at: UnixMillis) -> Result<(), String> {
-        self.may_issue(Role::Portal(capabilities), Some(tenant))?;
+        self.may_issue(Role::Portal(capabilities), Some(tenant), Some(ends_at))?;
         for capability in capabilities.list() {
             for permission in capability.permissions() {
                 self.may(*permission, Some(tenant)).map_err(|denied| {
@@ -485,12 +496,7 @@ impl Caller {
                 })?;
             }
         }
-        match self.ends_at {
-            Some(own) if own < ends_at => Err(format!(
-                "your own token ends at {own}; a link that it makes ends no later"
-            )),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -565,33 +571,45 @@ mod tests {
         let own: TenantName = "acme".parse().unwrap();
         let other: TenantName = "globex".parse().unwrap();
         let admin = caller(Role::TenantAdmin, Some("acme"));
-        assert_eq!(admin.may_issue(Role::PluginAuthor, Some(&own)), Ok(()));
-        assert!(admin.may_issue(Role::PluginAuthor, Some(&other)).is_err());
-        assert!(admin.may_issue(Role::Operator, None).is_err());
+        assert_eq!(admin.may_issue(Role::PluginAuthor, Some(&own), None), Ok(()));
+        assert!(admin.may_issue(Role::PluginAuthor, Some(&other), None).is_err());
+        assert!(admin.may_issue(Role::Operator, None, None).is_err());
         assert!(
-            admin.may_issue(Role::Viewer, None).is_err(),
+            admin.may_issue(Role::Viewer, None, None).is_err(),
             "it would see every tenant"
         );
         assert!(
             caller(Role::PluginAuthor, Some("acme"))
-                .may_issue(Role::Viewer, Some(&own))
+                .may_issue(Role::Viewer, Some(&own), None)
                 .is_err()
         );
         let operator = Caller::operator();
-        assert_eq!(operator.may_issue(Role::Operator, None), Ok(()));
-        assert_eq!(operator.may_issue(Role::Viewer, None), Ok(()));
+        assert_eq!(operator.may_issue(Role::Operator, None, None), Ok(()));
+        assert_eq!(operator.may_issue(Role::Viewer, None, None), Ok(()));
         assert!(
             operator
-                .may_issue(Role::Operator, Some(&own))
+                .may_issue(Role::Operator, Some(&own), None)
                 .unwrap_err()
                 .contains("leave `tenant` out")
         );
         assert!(
             operator
-                .may_issue(Role::TenantAdmin, None)
+                .may_issue(Role::TenantAdmin, None, None)
                 .unwrap_err()
                 .contains("name it")
         );
+    }
+
+    #[test]
+    fn o2_no_token_gives_one_that_lasts_longer_than_itself() {
+        let own: TenantName = "acme".parse().unwrap();
+        let admin = Caller {
+            ends_at: Some(UnixMillis(1_000)),
+            ..caller(Role::TenantAdmin, Some("acme"))
+        };
+        let may = |ends_at| admin.may_issue(Role::TenantAdmin, Some(&own), ends_at).is_ok();
+        assert!(may(Some(UnixMillis(999))) && may(Some(UnixMillis(1_000))));
+        assert!(!may(Some(UnixMillis(1_001))) && !may(None));
     }
 
     #[test]

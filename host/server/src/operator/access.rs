@@ -172,7 +172,7 @@ async fn issue<S: Views + Control>(
     let mut wanted = body.checked(clock::wall()).map_err(Refusal::bad)?;
     wanted.created_by = actor(&caller, wanted.created_by);
     caller
-        .may_issue(wanted.role, wanted.tenant.as_ref())
+        .may_issue(wanted.role, wanted.tenant.as_ref(), wanted.expires_at)
         .map_err(Refusal::forbidden)?;
     known_tenant(&operator.config.load(), wanted.tenant.as_ref())
         .map_err(|message| Refusal::new(StatusCode::CONFLICT, message))?;
