@@ -44,6 +44,8 @@ pub const CONSOLE_ACTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const PORTAL_LINK_MS_MIN: i64 = 1000;
 /// The longest that a portal link lasts.
 pub const PORTAL_LINK_MS_MAX: i64 = 7 * 24 * 60 * 60 * 1000;
+/// Test events and test deliveries that are under way at once: each holds a connection, and an event a thread.
+pub const TRYOUTS_MAX: usize = 4;
 /// Portal links of one tenant that are open at once.
 pub const PORTAL_LINKS_OPEN_MAX: usize = 1000;
 /// Portal links of one tenant that are over and still listed, the newest of them.

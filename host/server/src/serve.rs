@@ -398,7 +398,7 @@ impl Host {
             trial: Turns::default(),
             tryouts: operator::Tryouts::new({
                 let edge = Arc::clone(edge);
-                Box::new(move |request| Box::pin(edge::ask_own(Arc::clone(&edge), request)))
+                Box::new(move |request, place| Box::pin(edge::ask_own(Arc::clone(&edge), request, place)))
             }),
             quarantines: Arc::clone(&worker.quarantines),
             wal_standing: {

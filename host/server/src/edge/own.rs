@@ -9,6 +9,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
 use tollgate_store::{Intake, ReplyBatcher};
 
 use super::access::Peer;
@@ -22,13 +23,14 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Until there is an answer. The edge's own bounds are below.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Sends a request, and returns what the edge answers.
+/// Sends a request, and returns what the edge answers. `place` is held until it has: whoever asks may be gone by then.
 ///
 /// # Errors
 /// In words, when it does not answer.
 pub(crate) async fn ask<S: Intake>(
     edge: Arc<Edge<S>>,
     request: Request<Full<Bytes>>,
+    place: OwnedSemaphorePermit,
 ) -> Result<Response<Bytes>, String> {
     let (tell, told) = tokio::sync::oneshot::channel();
     // A thread of its own, as each of the edge's: the store's replies are handed out thread by thread.
@@ -37,6 +39,7 @@ pub(crate) async fn ask<S: Intake>(
             Ok(runtime) => runtime.block_on(converse(&edge, request)),
             Err(error) => Err(error.to_string()),
         };
+        drop(place);
         // Whoever asked may be gone.
         let _ = tell.send(answered);
     });

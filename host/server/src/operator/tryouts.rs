@@ -10,11 +10,12 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use http::{Request, Response};
 use http_body_util::Full;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tollgate_api::calls;
 use tollgate_api::pauses::DestinationPath;
 use tollgate_api::trace::{TraceBy, TraceQuery};
 use tollgate_api::tryouts::{EdgeAnswer, SourcePath, TestDelivery, TestDeliveryBody, TestEvent};
+use tollgate_core::access::Permission;
 use tollgate_core::content::Content;
 use tollgate_core::delivery::{AttemptEnd, TestMessage};
 use tollgate_core::envelope;
@@ -27,7 +28,7 @@ use tollgate_core::sample::Sample;
 use tollgate_core::sign::{SignError, SignInput, sign};
 use tollgate_core::verify::verify;
 use tollgate_core::{limits, mask};
-use tollgate_store::{Control, StoreError, Views};
+use tollgate_store::{Control, Pause, Place, StoreError, Views};
 use tollgate_tenants::file::Way;
 
 use super::asked::{Answered, Asked, Routes as _};
@@ -37,8 +38,6 @@ use crate::config::{Source, Tenant};
 use crate::delivery::tryout;
 use crate::registry::origin;
 
-/// Test events and test deliveries that are under way at once: each holds a connection, and an event a thread.
-const TRYOUTS_MAX: usize = 4;
 /// What begins the id of everything that the host makes for a test.
 const ID: &str = "tollgate-test-";
 /// The type of a test event for which nobody asked for another.
@@ -49,24 +48,24 @@ const SAID_BYTES_MAX: usize = 1024;
 /// What a request to the edge comes to.
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Bytes>, String>> + Send>>;
 /// The edge, for the host's own requests.
-type Edge = Box<dyn Fn(Request<Full<Bytes>>) -> Answering + Send + Sync>;
+type Edge = Box<dyn Fn(Request<Full<Bytes>>, OwnedSemaphorePermit) -> Answering + Send + Sync>;
 
 /// What test events go through, and how many there may be at once.
 pub(crate) struct Tryouts {
     edge: Edge,
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 impl Tryouts {
     pub(crate) fn new(edge: Edge) -> Self {
         Self {
             edge,
-            places: Semaphore::new(TRYOUTS_MAX),
+            places: Arc::new(Semaphore::new(limits::TRYOUTS_MAX)),
         }
     }
 
-    fn place(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        self.places.try_acquire().map_err(|_| {
+    fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             let message = "other tests are under way on this host; try again in a moment";
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).with_code("busy")
         })
@@ -127,24 +126,24 @@ async fn test_source<S: Views + Control>(
     if body.dry_run {
         return Ok(event);
     }
-    let _place = operator.tryouts.place()?;
-    let began = Instant::now();
+    let place = operator.tryouts.place()?;
     let (id, request) = (event.event_id.clone(), made.request()?);
-    let answer = (operator.tryouts.edge)(request).await;
+    let actor = access::actor(&caller, body.actor);
+    // Before it is sent: whoever asks may hang up.
+    tracing::info!(
+        tenant = %event.tenant, source = %event.source, actor = mask::line(&actor, 200), event = mask::line(&id, 100),
+        "a test event goes through the edge"
+    );
+    let began = Instant::now();
+    let answer = (operator.tryouts.edge)(request, place).await;
     let took = began.elapsed();
     let answer = answer.map_err(|why| {
         let message = format!("the edge did not answer the test event: {why}");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
     })?;
-    let actor = access::actor(&caller, body.actor);
-    let status = answer.status().as_u16();
-    tracing::info!(
-        tenant = %event.tenant, source = %event.source, actor = mask::line(&actor, 200), event = mask::line(&id, 100), status,
-        "a test event was sent through the edge"
-    );
     let says = String::from_utf8_lossy(answer.body());
     event.answer = Some(EdgeAnswer {
-        http_status: status,
+        http_status: answer.status().as_u16(),
         says: mask::line(&says, SAID_BYTES_MAX),
         duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         receipt: receipt(&operator.store, &event.tenant, &event.source, id).await?,
@@ -220,9 +219,10 @@ impl Made {
         for event_type in [Some(asked), None] {
             for id in &ids {
                 match Self::tried(tenant, source, sample.clone(), id, event_type) {
-                    Ok(made) if wanted.is_some_and(|wanted| *wanted != made.event.event_type) => {
+                    // A type that nobody asked for may be one that routes take.
+                    Ok(made) if made.event.event_type.as_str() != asked => {
                         let message = format!(
-                            "{title} writes an event's type where a test cannot set it: this one would be `{}`; leave event_type out",
+                            "{title} writes an event's type where a test cannot set it: this one would be `{0}`; to send that, ask for the type `{0}`",
                             made.event.event_type
                         );
                         return Err(Refusal::bad(message).with_code("event-type"));
@@ -410,17 +410,22 @@ async fn test_destination<S: Views + Control>(
     if dry_run {
         return Ok(delivery);
     }
+    let is_paused = |pause: &Pause| pause.tenant == tenant && pause.place == Place::Destination(destination.clone());
+    if operator.store.pauses().await?.iter().any(is_paused) {
+        let message = format!("`{destination}` is paused: nothing is sent there until it is resumed");
+        return Err(Refusal::conflict(message).with_code("paused"));
+    }
     let _place = operator.tryouts.place()?;
-    let tried = tryout::send(&config.delivery.outbound, found, &url, composed).await;
     let actor = access::actor(&caller, actor);
-    tracing::info!(
-        %tenant, %destination, actor = mask::line(&actor, 200), message = id, end = mask::line(&in_words(&tried.end), 300),
-        "a test delivery was sent"
-    );
+    tracing::info!(%tenant, %destination, actor = mask::line(&actor, 200), message = id, "a test delivery is sent");
+    let tried = tryout::send(&config.delivery.outbound, found, &url, composed).await;
     delivery.delivered = Some(tried.end.is_success());
     delivery.end = Some(tried.end);
     delivery.duration_us = u64::try_from(tried.took.as_micros()).unwrap_or(u64::MAX);
-    delivery.answer = tried.answer;
+    // What a destination says is for those who read receipts, as it is of every delivery.
+    if caller.may(Permission::ReceiptRead, Some(&tenant)).is_ok() {
+        delivery.answer = tried.answer;
+    }
     Ok(delivery)
 }
 
