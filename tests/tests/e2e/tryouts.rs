@@ -13,8 +13,9 @@ fn stage(destination: &Destination) -> Stage {
         "generic-hmac",
         "allow_networks = [\"203.0.113.0/24\"]\nbearer = [{ file = \"../secrets/shop\" }]",
     );
+    let fixed = source("fixed", "voucherify-raw", "event_type = \"campaign.clicked\"");
     let rest = format!(
-        "{CASHBACK}{guarded}[sources.paypal]\nprovider = \"paypal\"\nparameters = {{ webhook_id = \"8PT597110X687430LKGECATA\" }}\n\
+        "{CASHBACK}{guarded}{fixed}[sources.paypal]\nprovider = \"paypal\"\nparameters = {{ webhook_id = \"8PT597110X687430LKGECATA\" }}\n\
          [routes.all]\nsources = [\"orders\"]\nforward = \"body\"\ndestinations = [\"books\"]\n{}\
          [destinations.box]\nkind = \"pull\"\n",
         books("books", destination),
@@ -22,6 +23,7 @@ fn stage(destination: &Destination) -> Stage {
     Setup::acme(&rest)
         .plugin("cashback")
         .secret("guarded", "guarded-secret-of-acme-4711")
+        .secret("fixed", "fixed-secret-of-acme-4711")
         .tenant("globex", SOURCES)
         .start()
 }
@@ -104,6 +106,18 @@ fn o14_a_test_event_takes_the_way_of_a_real_one_and_is_marked() {
     let trace = stage.finished(text(&sent["answer"], "receipt"));
     assert_eq!(list(&trace["jobs"]).len(), 1);
 
+    // Where a test cannot set the type, it is of one that routes may take: somebody has to ask for it.
+    let (status, refused) = test(&stage, &admin, "sources/fixed", &json!({}));
+    assert_eq!((status, text(&refused, "code")), (400, "event-type"), "{refused:#}");
+    says(text(&refused, "error"), &["ask for the type `campaign.clicked`"]);
+    let (status, sent) = test(
+        &stage,
+        &admin,
+        "sources/fixed",
+        &json!({ "event_type": "campaign.clicked" }),
+    );
+    assert_eq!(status, 200, "{sent:#}");
+
     // Who cannot be played, and what is not there.
     let (status, refused) = test(&stage, &admin, "sources/paypal", &json!({}));
     assert_eq!(status, 409, "{refused:#}");
@@ -162,7 +176,7 @@ fn o14_a_test_event_takes_the_way_of_a_real_one_and_is_marked() {
         .ask(&["source", "test", "--tenant", "acme", "paypal"])
         .fails(1, "no test event can be made");
     let log = stage.log().join("\n");
-    assert!(log.contains("a test event was sent"), "{log}");
+    assert!(log.contains("a test event goes through the edge"), "{log}");
     for secret in ["guarded-secret", "shop-secret", DESTINATION_SECRET] {
         assert!(!log.contains(secret), "the log has {secret}");
     }
@@ -215,6 +229,28 @@ fn o14_a_test_delivery_is_sent_as_any_other_and_nothing_of_it_is_kept() {
     assert_eq!(destination.take_arrivals().len(), 4, "none was tried again");
     assert_eq!(stage.counts(), before, "nothing of it is kept");
     assert_eq!(stage.operator_get("/v1/deliveries").json()["items"], json!([]));
+
+    // What it says is for those who may read deliveries.
+    let link = stage
+        .ask(&[
+            "portal", "create", "--tenant", "acme", "--may", "settings", "--for", "1h", "--why", "a look",
+        ])
+        .ok()
+        .json();
+    let (_, sent) = test(&stage, text(&link, "token"), "destinations/books", &json!({}));
+    holds(&sent, &json!({ "delivered": true, "answer": null }));
+    assert_eq!(destination.take_arrivals().len(), 1);
+
+    // Where nothing is sent for now, no test is.
+    stage
+        .ask(&["pause", "destination", "--tenant", "acme", "books", "--why", "moving"])
+        .ok();
+    let (status, paused) = test(&stage, &admin, "destinations/books", &json!({}));
+    assert_eq!((status, text(&paused, "code")), (409, "paused"), "{paused:#}");
+    assert_eq!(destination.arrivals().len(), 0);
+    stage
+        .ask(&["resume", "destination", "--tenant", "acme", "books", "--why", "moved"])
+        .ok();
 
     let (status, pulled) = test(&stage, &admin, "destinations/box", &json!({}));
     assert_eq!(status, 409);

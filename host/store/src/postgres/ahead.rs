@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Row;
 
-use super::footprint::Footprint;
+use super::footprint::{Changed, Footprint};
 use crate::sql::Value;
 
 /// What was asked: the statement's number, and its parameters.
@@ -41,10 +41,13 @@ impl Question {
     }
 }
 
+/// The name of no table.
+const ANY: &str = "";
+
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     asked: HashMap<Question, Asked>,
-    /// The questions about each table, and some that are answered otherwise by now.
+    /// The questions about each table, and some that are answered otherwise by now. Those that may be about any stand under [`ANY`].
     of_table: HashMap<String, Vec<Question>>,
 }
 
@@ -74,11 +77,13 @@ impl Ahead {
 
     /// It is on its way now.
     pub(super) fn ask(&mut self, question: Question, footprint: Arc<Footprint>, parameters: Vec<Value>) {
-        for table in footprint.tables() {
-            match self.of_table.get_mut(table) {
-                Some(questions) => questions.push(question.clone()),
-                None => drop(self.of_table.insert(table.to_owned(), vec![question.clone()])),
-            }
+        let mut is_about = |table: &str| match self.of_table.get_mut(table) {
+            Some(questions) => questions.push(question.clone()),
+            None => drop(self.of_table.insert(table.to_owned(), vec![question.clone()])),
+        };
+        match footprint.tables() {
+            Some(tables) => tables.for_each(is_about),
+            None => is_about(ANY),
         }
         let asked = Asked {
             footprint,
@@ -97,19 +102,26 @@ impl Ahead {
 
     /// Forgets what a statement may change.
     pub(super) fn change(&mut self, footprint: &Footprint, parameters: &[Value]) {
-        let Some(questions) = footprint.changed().and_then(|table| self.of_table.get_mut(table)) else {
-            return;
+        let table = match footprint.changed() {
+            Changed::Nothing => return,
+            Changed::Table(table) => table,
+            Changed::Anything => return self.clear(),
         };
-        questions.retain(|question| {
-            let Some(asked) = self.asked.get(question) else {
-                return false;
+        for about in [table, ANY] {
+            let Some(questions) = self.of_table.get_mut(about) else {
+                continue;
             };
-            let stays = !footprint.may_change(parameters, &asked.footprint, &asked.parameters);
-            if !stays {
-                self.asked.remove(question);
-            }
-            stays
-        });
+            questions.retain(|question| {
+                let Some(asked) = self.asked.get(question) else {
+                    return false;
+                };
+                let stays = !footprint.may_change(parameters, &asked.footprint, &asked.parameters);
+                if !stays {
+                    self.asked.remove(question);
+                }
+                stays
+            });
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -7,6 +7,7 @@
 //! failed with is said then. What will be asked can be asked before (`ahead`), many questions at once; and rows get their numbers here, so
 //! that nobody waits for those either.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
@@ -22,7 +23,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql as ToWire, Type};
 
 use super::ahead::{Ahead, Found, Question};
 use super::dialect::{Numbered, Translated, translate};
-use super::footprint::Footprint;
+use super::footprint::{Changed, Footprint};
 use super::target::Target;
 use super::tls::explained;
 use crate::sql::{Column, Columns, Error, Kind, NextRow, Prepared, Result, Row, Rows, Sql, ToSql, Value, ValueRef};
@@ -229,9 +230,11 @@ impl Client {
         let mut answer: Pin<Box<SentAnswer>> = Box::pin(answer);
         let is_full = {
             let mut sent = self.sent.borrow_mut();
-            // Polled once, it is on its way.
-            if let Poll::Ready(done) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                answer = Box::pin(std::future::ready(done));
+            // Polled once, it is on its way; or it never will be, because a parameter cannot be said or the connection is gone.
+            match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => {}
+                Poll::Ready(Err(error)) => return Err(failed(&error)),
+                Poll::Ready(done) => answer = Box::pin(std::future::ready(done)),
             }
             sent.answers.push((purpose, answer));
             sent.bytes += bytes;
@@ -313,25 +316,32 @@ impl Client {
             let number = self.next_number(&numbered.table)?;
             values.push(Value::Integer(number));
             ready = self.ready_as(&numbered.text, || numbered.translated())?;
+            // The number of a row that was inserted before is not the last any more, whenever it comes.
+            for (of_other, _) in &mut self.sent.borrow_mut().answers {
+                if matches!(of_other, Purpose::Number) {
+                    *of_other = Purpose::Nothing;
+                }
+            }
             self.last_number.set(number);
         } else if ready.gives_number {
             purpose = Purpose::Number;
         }
         self.note_change(&ready, &values);
+        self.send(purpose, &ready, values)?;
         if let Some(Numbered { table, .. }) = numbered {
             self.numbers.borrow_mut().insert(table, self.last_number.get());
         }
-        self.send(purpose, &ready, values)
+        Ok(())
     }
 
     /// What was asked ahead and may be changed is not known any more.
     fn note_change(&self, ready: &Ready, values: &[Value]) {
         self.wrote.set(true);
         self.ahead.borrow_mut().change(&ready.footprint, values);
-        if ready.adds
-            && let Some(table) = ready.footprint.changed()
-        {
-            self.numbers.borrow_mut().remove(table);
+        match ready.footprint.changed() {
+            Changed::Table(table) if ready.adds => drop(self.numbers.borrow_mut().remove(table)),
+            Changed::Anything => self.numbers.borrow_mut().clear(),
+            Changed::Table(_) | Changed::Nothing => {}
         }
     }
 
@@ -473,8 +483,21 @@ fn with_parameters<T>(
     with(&values)
 }
 
+/// The parameters as the database keeps them, so that what it answers can be compared with them.
 fn values_of(parameters: &[&dyn ToSql]) -> Vec<Value> {
-    parameters.iter().map(|parameter| parameter.to_sql().into()).collect()
+    let value = |parameter: &&dyn ToSql| match parameter.to_sql() {
+        ValueRef::Text(text) => Value::Text(kept(text).into_owned()),
+        other => other.into(),
+    };
+    parameters.iter().map(value).collect()
+}
+
+/// A text without the one character that PostgreSQL keeps in no text. It may stand in what a plugin or a destination says, and in no name.
+fn kept(text: &str) -> Cow<'_, str> {
+    match text.contains('\0') {
+        true => Cow::Owned(text.replace('\0', "\u{fffd}")),
+        false => Cow::Borrowed(text),
+    }
 }
 
 fn bytes_of(value: &Value) -> usize {
@@ -606,11 +629,7 @@ impl ToWire for Lent<'_> {
             },
             ValueRef::Real(number) => ToWire::to_sql(&number, &Type::FLOAT8, out),
             ValueRef::Text(text) => match *ty {
-                Type::TEXT | Type::VARCHAR => match text.contains('\0') {
-                    // The one character that PostgreSQL keeps in no text. It may stand in what a plugin or a destination says, and in no name.
-                    true => ToWire::to_sql(&text.replace('\0', "\u{fffd}"), ty, out),
-                    false => ToWire::to_sql(&text, ty, out),
-                },
+                Type::TEXT | Type::VARCHAR => ToWire::to_sql(&kept(text).as_ref(), ty, out),
                 _ => Err(format!("a text where PostgreSQL takes {ty}").into()),
             },
             ValueRef::Blob(bytes) => match *ty {

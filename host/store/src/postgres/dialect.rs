@@ -3,7 +3,7 @@
 //! They are written for SQLite and keep to what both say alike. What is left is what one pass over the text can say otherwise: how parameters
 //! are numbered, what happens to a row that is there already, the empty blob, and one column whose name is a keyword here.
 
-use super::footprint::{Footprint, NUMBERED, inserted_values, is_word};
+use super::footprint::{Changed, Footprint, NUMBERED, inserted_values, is_word};
 
 /// Tables whose rows are replaced whole, and what names a row of them.
 const REPLACED: [(&str, &[&str]); 5] = [
@@ -68,12 +68,12 @@ pub(super) fn translate(sql: &str) -> Translated {
             " RETURNING id"
         });
     }
-    let writes = !["SELECT", "WITH"].iter().any(|word| text.starts_with(word));
+    let footprint = Footprint::of(&text);
     Translated {
-        footprint: Footprint::of(&text),
+        writes: footprint.changed() != Changed::Nothing,
+        footprint,
         text,
         gives_number,
-        writes,
         numbered,
     }
 }

@@ -1,6 +1,7 @@
 //! Which rows a statement reads or changes, as far as its text and its parameters say: whether an answer that came early still holds.
 //!
-//! Only what is certain counts. A statement that is not understood reads or changes every row of its tables.
+//! Only what is certain counts. A statement of which not even the tables are understood reads or changes everything; one of which the rows are
+//! not, every row of its tables.
 
 use crate::sql::Value;
 
@@ -32,7 +33,20 @@ pub(super) const NUMBERED: [&str; 20] = [
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Footprint {
     reads: Vec<Read>,
+    /// It may read tables that are not among these.
+    reads_anything: bool,
     change: Option<Change>,
+}
+
+/// What a statement changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changed<'f> {
+    /// It only reads.
+    Nothing,
+    /// Rows of this table.
+    Table(&'f str),
+    /// Nobody knows.
+    Anything,
 }
 
 /// A table that a statement reads.
@@ -45,9 +59,10 @@ struct Read {
     by_number: bool,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Change {
-    table: String,
+    /// None where it is not understood.
+    table: Option<String>,
     /// What its rows have before it and after it.
     equal: Vec<(String, usize)>,
     /// It adds rows that the database numbers, and changes none.
@@ -58,26 +73,34 @@ impl Footprint {
     /// Of a statement in PostgreSQL's words.
     pub(super) fn of(text: &str) -> Self {
         let change = Change::of(text);
-        let reads = match &change {
-            Some(_) => Vec::new(),
-            None => Read::all_of(text),
+        let (reads, reads_anything) = match &change {
+            Some(_) => (Vec::new(), false),
+            None => (Read::all_of(text), Read::may_have_others(text)),
         };
-        Self { reads, change }
+        Self {
+            reads,
+            reads_anything,
+            change,
+        }
     }
 
-    /// The tables that are read.
-    pub(super) fn tables(&self) -> impl Iterator<Item = &str> {
-        self.reads.iter().map(|read| read.table.as_str())
+    /// The tables that are read; none where it may be any.
+    pub(super) fn tables(&self) -> Option<impl Iterator<Item = &str>> {
+        (!self.reads_anything).then(|| self.reads.iter().map(|read| read.table.as_str()))
     }
 
-    /// The table that is changed.
-    pub(super) fn changed(&self) -> Option<&str> {
-        self.change.as_ref().map(|change| change.table.as_str())
+    /// What is changed.
+    pub(super) fn changed(&self) -> Changed<'_> {
+        match &self.change {
+            None => Changed::Nothing,
+            Some(change) => change.table.as_deref().map_or(Changed::Anything, Changed::Table),
+        }
     }
 
     /// Whether a statement with this footprint may change what one with that of `read` has answered.
     pub(super) fn may_change(&self, parameters: &[Value], read: &Self, of_read: &[Value]) -> bool {
         let Some(change) = &self.change else { return false };
+        let Some(table) = &change.table else { return true };
         let differs = |(column, at): &(String, usize), read: &Read| {
             read.equal.iter().any(|(same, of)| {
                 same == column
@@ -89,23 +112,24 @@ impl Footprint {
                     }
             })
         };
-        read.reads.iter().any(|read| {
-            let is_new_number = || read.by_number || read.equal.iter().any(|(column, _)| column == "id");
-            read.table == change.table
-                && !(change.adds_numbered && is_new_number())
-                && !change.equal.iter().any(|equal| differs(equal, read))
-        })
+        read.reads_anything
+            || read.reads.iter().any(|read| {
+                let is_new_number = || read.by_number || read.equal.iter().any(|(column, _)| column == "id");
+                read.table == *table
+                    && !(change.adds_numbered && is_new_number())
+                    && !change.equal.iter().any(|equal| differs(equal, read))
+            })
     }
 }
 
 impl Change {
+    /// Nothing of a statement that only reads.
     fn of(text: &str) -> Option<Self> {
         let words = Words(text);
         if let Some(rest) = text.strip_prefix("INSERT INTO ") {
             return Some(Self::inserted(rest));
         }
         if let Some(rest) = text.strip_prefix("UPDATE ") {
-            let table = first_word(rest);
             let (set, filter) = words.between("SET", "WHERE").unwrap_or((rest, ""));
             let mut equal = match set.contains("SELECT") || set.contains(") =") {
                 true => Vec::new(),
@@ -113,21 +137,27 @@ impl Change {
             };
             equal.retain(|(column, _)| !assigned(set).any(|assigned| assigned == column));
             return Some(Self {
-                table: table.to_owned(),
+                table: plain_name(rest),
                 equal,
                 adds_numbered: false,
             });
         }
         if let Some(rest) = text.strip_prefix("DELETE FROM ") {
             return Some(Self {
-                table: first_word(rest).to_owned(),
+                table: plain_name(rest),
                 equal: rest
                     .split_once(" WHERE ")
                     .map_or(Vec::new(), |(_, filter)| equalities(filter)),
                 adds_numbered: false,
             });
         }
-        None
+        let first = first_word(text);
+        let only_reads = matches!(first, "SELECT" | "WITH")
+            && !text
+                .replace("FOR UPDATE", "")
+                .split(|letter| !is_word(letter))
+                .any(|word| matches!(word, "INSERT" | "UPDATE" | "DELETE" | "MERGE"));
+        (!only_reads).then(Self::default)
     }
 
     /// What follows `INSERT INTO`.
@@ -150,7 +180,7 @@ impl Change {
                 .collect();
         }
         Self {
-            table: table.to_owned(),
+            table: plain_name(rest),
             equal,
             adds_numbered,
         }
@@ -166,6 +196,51 @@ pub(super) fn inserted_values(rest: &str) -> Option<(&str, &str, &str)> {
 }
 
 impl Read {
+    /// Whether a statement may read tables beside those that [`Self::all_of`] finds: lists of tables, names with a dot or in quotes, keywords that
+    /// are written otherwise than the store's, and statements that name no table but call what may read some.
+    fn may_have_others(text: &str) -> bool {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let mut found = 0;
+        for (at, word) in words.iter().enumerate() {
+            let keyword = word.trim_start_matches('(');
+            if matches!(keyword, "from" | "join" | "From" | "Join" | "TABLE") {
+                return true;
+            }
+            if !matches!(keyword, "FROM" | "JOIN") {
+                continue;
+            }
+            found += 1;
+            let mut depth = 0_i32;
+            for (nth, word) in words[at + 1..].iter().enumerate() {
+                if nth == 0 && !word.starts_with('(') && plain_name(word).is_none() {
+                    return true;
+                }
+                if matches!(
+                    *word,
+                    "WHERE" | "ON" | "JOIN" | "GROUP" | "ORDER" | "LIMIT" | "UNION" | "EXCEPT" | "INTERSECT"
+                ) && depth == 0
+                {
+                    break;
+                }
+                for letter in word.chars() {
+                    match letter {
+                        '(' => depth += 1,
+                        ')' => depth -= 1,
+                        ',' if depth == 0 => return true,
+                        _ => {}
+                    }
+                    if depth < 0 {
+                        break;
+                    }
+                }
+                if depth < 0 {
+                    break;
+                }
+            }
+        }
+        found == 0
+    }
+
     fn all_of(text: &str) -> Vec<Self> {
         // Each table with the name under which the statement has it.
         let mut tables: Vec<(Self, &str)> = Vec::new();
@@ -284,6 +359,13 @@ fn assigned(set: &str) -> impl Iterator<Item = &str> {
 /// Whether a letter may stand in a name.
 pub(super) fn is_word(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || letter == '_'
+}
+
+/// The name of a table that a text begins with, where it is one of the store's: without a schema and without quotes.
+fn plain_name(text: &str) -> Option<String> {
+    let name = first_word(text);
+    let is_plain = !name.is_empty() && !text[name.len()..].starts_with(['.', '"']);
+    is_plain.then(|| name.to_owned())
 }
 
 fn first_word(text: &str) -> &str {
@@ -442,5 +524,49 @@ mod tests {
             check(read, &[Integer(7)], change, &[Integer(8), Integer(3)], true);
         }
         check(job, &[Value::Null], change, &[Integer(8), Integer(3)], true);
+    }
+
+    #[test]
+    fn a_statement_of_which_the_tables_are_not_understood_reads_and_changes_everything() {
+        let job = "SELECT id, lane FROM jobs WHERE id = $1";
+        for change in [
+            "WITH gone AS (DELETE FROM jobs WHERE id = $2 RETURNING id) SELECT id FROM gone",
+            "WITH t AS (SELECT 1) UPDATE jobs SET lane = $2",
+            "WITH t AS (SELECT 1)INSERT INTO jobs SELECT * FROM t",
+            "UPDATE tollgate.jobs SET lane = $2 WHERE id = $1",
+            "DELETE FROM \"jobs\"",
+            "INSERT INTO tollgate.jobs (id) VALUES ($1)",
+            "TRUNCATE jobs",
+            "MERGE INTO jobs USING runs ON true WHEN MATCHED THEN DELETE",
+            "CALL something()",
+        ] {
+            check(job, &[Integer(7)], change, &[Integer(8), Integer(3)], true);
+            assert_ne!(Footprint::of(change).changed(), Changed::Nothing, "{change}");
+        }
+        let change = "UPDATE jobs SET due_at = $2 WHERE id = $1";
+        for read in [
+            "SELECT r.id FROM runs r, jobs j WHERE r.id = $1 AND r.job = j.id",
+            "SELECT id FROM runs, jobs",
+            "SELECT id FROM unnest($1) AS x, jobs WHERE id = $1",
+            "SELECT id FROM tollgate.jobs WHERE id = $1",
+            "SELECT id FROM \"jobs\" WHERE id = $1",
+            "SELECT id from jobs where id = $1",
+            "SELECT next_job()",
+            "TABLE jobs",
+        ] {
+            let of = Footprint::of(read);
+            if of.changed() == Changed::Nothing {
+                check(read, &[Integer(7)], change, &[Integer(8), Integer(3)], true);
+            }
+        }
+        // A comma that is no list of tables.
+        let read = "SELECT coalesce((SELECT max(id) FROM runs WHERE job = $1), $2), x FROM jobs j WHERE j.id IN ($1, $2) ORDER BY lane, id";
+        check(
+            read,
+            &[Integer(7)],
+            "UPDATE outbox SET state = $1",
+            &[Integer(1)],
+            false,
+        );
     }
 }

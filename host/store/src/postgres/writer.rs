@@ -125,10 +125,25 @@ enum Ended {
     Committed(Done),
     /// Nothing was written, and the connection is well.
     Refused(StoreError),
+    /// Nothing was begun: another host has the store, or the server refuses everybody; and the connection is well.
+    Held(StoreError),
     /// Nothing was written, and the connection is gone.
     Lost(StoreError),
     /// The COMMIT was sent, and its answer did not come.
     Unknown(Done),
+}
+
+/// Why a group is not done.
+struct Failed {
+    error: StoreError,
+    /// No piece of it fares better alone.
+    of_all: bool,
+}
+
+impl Failed {
+    fn of_all(error: StoreError) -> Self {
+        Self { error, of_all: true }
+    }
 }
 
 /// A connection, and what is remembered of what it read.
@@ -238,7 +253,7 @@ impl Thread {
     fn serve(&mut self, group: &mut Vec<Box<dyn Work>>) {
         match self.finish(group) {
             Ok(()) => answer_all(group),
-            Err(error) if group.len() == 1 || matches!(error, StoreError::Away { .. }) => {
+            Err(Failed { error, of_all }) if of_all || group.len() == 1 => {
                 let mut pieces = group.drain(..);
                 let Some(last) = pieces.next_back() else { return };
                 pieces.for_each(|work| work.fail(of_many(&error)));
@@ -255,17 +270,18 @@ impl Thread {
     }
 
     /// Brings a group to its end. A connection that was lost between two groups shows at the next: it is done once more on another.
-    fn finish(&mut self, group: &mut [Box<dyn Work>]) -> Result<(), StoreError> {
+    fn finish(&mut self, group: &mut [Box<dyn Work>]) -> Result<(), Failed> {
         let mut again = false;
         loop {
-            self.connect()?;
+            self.connect().map_err(Failed::of_all)?;
             let lost = match self.transact(group) {
                 Ended::Committed(done) => {
                     // The other hosts see it in this one's row.
                     self.signals.tell(&done);
                     return Ok(());
                 }
-                Ended::Refused(error) => return Err(error),
+                Ended::Refused(error) => return Err(Failed { error, of_all: false }),
+                Ended::Held(error) => return Err(Failed::of_all(error)),
                 Ended::Lost(error) => error,
                 Ended::Unknown(done) => match guessed().or_else(|| self.find_out()) {
                     Some(true) => {
@@ -276,14 +292,14 @@ impl Thread {
                         detail: "the connection was lost, and what was sent was not committed".to_owned(),
                     },
                     None => {
-                        return Err(StoreError::Away {
+                        return Err(Failed::of_all(StoreError::Away {
                             detail: "the connection was lost while a commit was under way, and whether it was made cannot be asked".to_owned(),
-                        });
+                        }));
                     }
                 },
             };
             if std::mem::replace(&mut again, true) {
-                return Err(lost);
+                return Err(Failed::of_all(lost));
             }
         }
     }
@@ -349,7 +365,11 @@ impl Thread {
                 detail: "there is no connection".to_owned(),
             });
         };
-        let applied = apply(&mut link, group);
+        let mut is_begun = false;
+        let applied = begin_group(&mut link).and_then(|()| {
+            is_begun = true;
+            apply(&mut link, group)
+        });
         let done = match applied {
             Ok(applied) => applied,
             Err(fault) => {
@@ -361,7 +381,10 @@ impl Thread {
                     return Ended::Lost(error);
                 }
                 self.link = Some(link);
-                return Ended::Refused(error);
+                return match is_begun {
+                    true => Ended::Refused(error),
+                    false => Ended::Held(error),
+                };
             }
         };
         if !done.must_sync && !link.client.has_written() {
@@ -485,11 +508,16 @@ fn lock(connection: &Connection) -> Result<ChainHead, Fault> {
     )?)
 }
 
-/// A group's changes, in a transaction that it begins.
-fn apply(link: &mut Link, group: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
+/// Begins a group's transaction, and has the store for itself.
+fn begin_group(link: &mut Link) -> Result<(), Fault> {
     link.client.begin_sending()?;
     link.memory.head = lock(&link.client)?;
     link.client.has_written();
+    Ok(())
+}
+
+/// A group's changes, in the transaction that was begun.
+fn apply(link: &mut Link, group: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
     // What is admitted is asked about what is there, and what comes after it would change that.
     group.sort_by_key(|work| order_of(work.kind()));
     if group.len() > 1 {
@@ -603,12 +631,13 @@ fn release(table: &str, and: &str, from: i64, to: i64, connection: &Connection) 
     Ok(())
 }
 
-/// An error that several are told: those that come of one connection.
+/// An error that several are told: those that come of one connection, or of the host that has the store.
 fn of_many(error: &StoreError) -> StoreError {
-    StoreError::Away {
-        detail: match error {
-            StoreError::Away { detail } => detail.clone(),
-            other => other.to_string(),
+    match error {
+        StoreError::Busy => StoreError::Busy,
+        StoreError::Away { detail } => StoreError::Away { detail: detail.clone() },
+        other => StoreError::Away {
+            detail: other.to_string(),
         },
     }
 }
