@@ -124,7 +124,9 @@ async fn secret_names(console: &Console, visit: &Visit, tenant: &TenantName) -> 
 async fn secrets(console: &Console, visit: &Visit, tenant: &TenantName) -> Result<Vec<(String, String)>, Trouble> {
     let names = secret_names(console, visit, tenant).await?;
     let none = (String::new(), "choose one".to_owned());
-    Ok(std::iter::once(none).chain(pairs(names.iter().map(SecretName::as_str))).collect())
+    Ok(std::iter::once(none)
+        .chain(pairs(names.iter().map(SecretName::as_str)))
+        .collect())
 }
 
 async fn blank(console: &Console, visit: &Visit, what: &str, fields: &[(String, String)]) -> Result<Form, Trouble> {

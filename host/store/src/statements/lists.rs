@@ -745,7 +745,9 @@ fn last_code(view: View<'_>, entry: OutboxId) -> Result<Option<u16>, Fault> {
         AttemptEnd::Answered {
             http_status: status, ..
         }
-        | AttemptEnd::Mailed { smtp_status: status } => Some(status),
+        | AttemptEnd::Mailed {
+            smtp_status: status, ..
+        } => Some(status),
         AttemptEnd::Failed { .. }
         | AttemptEnd::Forbidden { .. }
         | AttemptEnd::Confirmed
