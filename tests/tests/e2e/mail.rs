@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::json::{list, text};
-use tollgate_tests::mail_server::MailServer;
+use tollgate_tests::mail_server::{MailServer, Says};
 use tollgate_tests::python::Server;
 use tollgate_tests::stage::{CASHBACK_TO_BOOKS, Setup, Stage, books, free_port, wait_until};
 use tollgate_tests::tls;
@@ -363,4 +363,55 @@ fn o12_what_the_mail_server_refuses_of_the_host_costs_no_notice() {
         (told(&stage, "status:dead code:550 attempts:1").len() == 1).then_some(())
     });
     assert_eq!(stage.metric(metric), 0);
+}
+
+/// What the server said of the e-mail stands, whether or not it says goodbye.
+#[test]
+fn o12_what_the_mail_server_said_of_an_email_is_recorded_without_its_answer_to_quit() {
+    let server = MailServer::start();
+    server.script_as([("QUIT", Says::Nothing)]);
+    let to_books = Destination::start();
+    let stage = stage(&to_books, &plainly(server.port)).start();
+    assert_eq!(stage.redeem(1).status, 202);
+    wait_until("it is delivered", || {
+        (told(&stage, "status:delivered code:250 attempts:1").len() == 1).then_some(())
+    });
+    server.script_as([
+        (".", Says::At("554 5.6.0 no such form\r\n".to_owned())),
+        ("QUIT", Says::Nothing),
+    ]);
+    stage.ask(&["issues", "acknowledge", "issue_1"]).ok();
+    wait_until("it is given up", || {
+        (told(&stage, "status:dead code:554 attempts:1").len() == 1).then_some(())
+    });
+    assert_eq!(server.heard_times("."), 2);
+    wait_until("it is said goodbye to", || {
+        (server.heard_times("QUIT") == 2).then_some(())
+    });
+}
+
+/// Whatever it says, an e-mail that it did not take waits, and the host goes on.
+#[test]
+fn o12_a_mail_server_that_talks_nonsense_holds_nobody_up() {
+    let server = MailServer::start();
+    let never = |says| [("connect", says)];
+    server.script_as(never(Says::At("x".repeat(1 << 20) + "\r\n")));
+    let to_books = Destination::start();
+    let stage = stage(&to_books, &plainly(server.port)).start();
+    assert_eq!(stage.redeem(1).status, 202);
+    for says in [
+        Says::At("x".repeat(1 << 20) + "\r\n"),
+        Says::At("999 \0\u{202e}\u{1b}[2J\r\n".to_owned()),
+        Says::Dripping("220-".repeat(1 << 10)),
+    ] {
+        server.script_as(never(says));
+        let tried = server.heard_times("connect");
+        wait_until("it was tried", || (server.heard_times("connect") > tried).then_some(()));
+        wait_until("it waits", || {
+            (told(&stage, "status:waiting code:none").len() == 1).then_some(())
+        });
+    }
+    server.script(&[]);
+    stage.quiet();
+    assert_eq!(told(&stage, "status:delivered code:250").len(), 1);
 }

@@ -26,6 +26,8 @@ use crate::config::{MailConfig, MailTls};
 
 /// Of what the client says when there is no answer.
 const REASON_BYTES_MAX: usize = 300;
+/// How long a connection stays open for the answer to QUIT.
+const QUIT_MS_MAX: u64 = 1_000;
 
 /// Hands an e-mail to the server, and waits for its answer; `deadline` at most in all. `roots` vouch for the server beside Mozilla's.
 pub(super) async fn send(
@@ -48,7 +50,7 @@ pub(super) async fn send(
     let told = async {
         let mut connection = connect(config, roots, deadline).await?;
         let told = tell(&mut connection, config, &message).await;
-        connection.abort().await;
+        hang_up(connection);
         told
     };
     match tokio::time::timeout(deadline, told).await {
@@ -95,6 +97,14 @@ fn message(config: &MailConfig, to: &[MailAddress], mail: Mail) -> Result<Messag
     }
     let message = message.header(ContentType::TEXT_PLAIN).body(mail.text);
     message.map_err(|error| format!("the e-mail cannot be written: {error}"))
+}
+
+/// Says QUIT on a task of its own, whose answer nobody waits for: what the server said of the e-mail stands already.
+fn hang_up(mut connection: AsyncSmtpConnection) {
+    tokio::spawn(async move {
+        let quit = connection.abort();
+        let _ = tokio::time::timeout(Duration::from_millis(QUIT_MS_MAX), quit).await;
+    });
 }
 
 /// How far it came, and what came instead of leave to go on.
