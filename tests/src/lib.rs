@@ -13,6 +13,7 @@ pub mod documented;
 pub mod events;
 pub mod fuzz;
 pub mod json;
+pub mod mail_server;
 pub mod postgres;
 pub mod python;
 pub mod random;

@@ -464,7 +464,9 @@ fn ended(end: &AttemptEnd) -> String {
         AttemptEnd::Answered {
             http_status: status, ..
         }
-        | AttemptEnd::Mailed { smtp_status: status } => status.to_string(),
+        | AttemptEnd::Mailed {
+            smtp_status: status, ..
+        } => status.to_string(),
         AttemptEnd::Confirmed => "confirmed".to_owned(),
         AttemptEnd::GivenBack { reason, .. } if reason.is_empty() => "given back".to_owned(),
         AttemptEnd::GivenBack { reason, .. } => format!("given back: {}", mask::line(reason, 80)),

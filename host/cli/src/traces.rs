@@ -447,7 +447,7 @@ fn span_of_attempt(
                 (!went_well).then(|| format!("answered {http_status}")),
             )
         }
-        AttemptEnd::Mailed { smtp_status } => (
+        AttemptEnd::Mailed { smtp_status, .. } => (
             None,
             (!attempt.end.is_success()).then(|| format!("the mail server answered {smtp_status}")),
         ),

@@ -181,7 +181,7 @@ fn show_delivery(delivery: &TestDelivery) {
             line(reason)
         }
         AttemptEnd::Confirmed => "confirmed".to_owned(),
-        AttemptEnd::Mailed { smtp_status } => format!("answered {smtp_status}"),
+        AttemptEnd::Mailed { smtp_status, .. } => format!("answered {smtp_status}"),
     };
     anstream::println!(
         "  {style}{says}{style:#}  {how} after {:.1} ms",

@@ -208,6 +208,6 @@ fn in_words(end: &AttemptEnd) -> String {
             mask::line(reason, 300)
         }
         AttemptEnd::Confirmed => "confirmed".to_owned(),
-        AttemptEnd::Mailed { smtp_status } => format!("answered {smtp_status}"),
+        AttemptEnd::Mailed { smtp_status, .. } => format!("answered {smtp_status}"),
     }
 }

@@ -248,7 +248,7 @@ fn tried(action: &ActionView, entry: &OutboxView, attempt: &AttemptView) -> Step
             };
             (word, format!("{} answered {http_status}", entry.destination))
         }
-        AttemptEnd::Mailed { smtp_status } => {
+        AttemptEnd::Mailed { smtp_status, .. } => {
             let word = if attempt.end.is_success() {
                 "delivered"
             } else {

@@ -37,6 +37,9 @@ pub enum AttemptEnd {
     Mailed {
         /// The status of SMTP: `250` when it took the e-mail.
         smtp_status: u16,
+        /// What it answered to. Before this was kept, it is taken to be the message.
+        #[serde(default)]
+        stage: MailStage,
     },
     /// No whole answer: refused, reset, timed out, TLS or DNS trouble.
     Failed {
@@ -57,6 +60,27 @@ pub enum AttemptEnd {
         /// Which rule, in words.
         reason: String,
     },
+}
+
+/// What a mail server was told when it answered, in the order of an attempt. What it refuses before it knows for whom an e-mail is, it refuses
+/// of every e-mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum MailStage {
+    /// The connection, and EHLO.
+    Hello,
+    /// STARTTLS.
+    Tls,
+    /// The host's user and password.
+    Login,
+    /// Who writes; also a refusal of this host or of who writes that comes as the answer to a recipient.
+    Sender,
+    /// To whom.
+    Recipient,
+    /// DATA, and the message itself.
+    #[default]
+    Message,
 }
 
 /// What becomes of an outbox entry after an attempt.
@@ -334,6 +358,20 @@ impl AttemptEnd {
         }
     }
 
+    /// The end of an attempt that a mail server answered; `said` is the text of its answer.
+    ///
+    /// Many servers hear a recipient before they refuse a host or a sender (Postfix does, unless it is told otherwise). Then the enhanced status
+    /// (RFC 3463) tells whom they mean.
+    pub fn mailed(smtp_status: u16, stage: MailStage, said: &str) -> Self {
+        let enhanced = said.split_whitespace().next().unwrap_or_default();
+        let is_of_sender = matches!(enhanced, "5.1.7" | "5.1.8") || enhanced.starts_with("5.7.");
+        let stage = match stage {
+            MailStage::Recipient if is_of_sender => MailStage::Sender,
+            stage => stage,
+        };
+        Self::Mailed { smtp_status, stage }
+    }
+
     /// The end of an attempt whose event could not be read: it is tried again.
     pub fn event_unread(why: &dyn fmt::Display) -> Self {
         Self::Failed {
@@ -348,8 +386,10 @@ impl AttemptEnd {
             Self::Answered {
                 http_status: 200..=299,
                 ..
-            } | Self::Mailed { smtp_status: 200..=299 }
-                | Self::Confirmed
+            } | Self::Mailed {
+                smtp_status: 200..=299,
+                ..
+            } | Self::Confirmed
         )
     }
 
@@ -366,7 +406,9 @@ impl AttemptEnd {
         match self {
             Self::Answered { http_status, .. } => *http_status < 500 && *http_status != 429,
             // 421: the server closes. That it refuses one e-mail, or wants it later, says nothing about the next.
-            Self::Mailed { smtp_status } => *smtp_status != 421 && !is_about_login(*smtp_status),
+            Self::Mailed { smtp_status, stage } => {
+                *stage >= MailStage::Recipient && *smtp_status != 421 && !is_about_login(*smtp_status)
+            }
             Self::Confirmed | Self::GivenBack { .. } => true,
             Self::Failed { .. } | Self::Forbidden { .. } => false,
         }
@@ -379,7 +421,8 @@ fn is_about_login(smtp_status: u16) -> bool {
 }
 
 /// Decides what follows an attempt (number `attempt`, from 1). Standard Webhooks: only 2xx is success, 3xx is a failure, 410 means
-/// that the destination is gone. SMTP: 5xx is for good, unless it is about the host's own user and password.
+/// that the destination is gone. SMTP: 5xx is for good where it is about the recipients or the message; about the host, its user and password or
+/// who writes, it says nothing of this e-mail, and the operator has to mend it.
 pub fn entry_end(end: &AttemptEnd, policy: &RetryPolicy, attempt: u32, now: UnixMillis, jitter: Jitter) -> EntryEnd {
     let retry = |floor_ms: i64, reason: String| match policy.next(attempt, floor_ms, now, jitter) {
         NextStep::RetryAt(at) => EntryEnd::RetryAt { at, reason },
@@ -401,17 +444,30 @@ pub fn entry_end(end: &AttemptEnd, policy: &RetryPolicy, attempt: u32, now: Unix
             retry_after_ms.unwrap_or(0).clamp(0, RETRY_AFTER_MS_MAX),
             format!("the destination answered {http_status}"),
         ),
-        AttemptEnd::Confirmed | AttemptEnd::Mailed { smtp_status: 200..=299 } => EntryEnd::Delivered,
-        AttemptEnd::Mailed { smtp_status } if is_about_login(*smtp_status) => retry(
+        AttemptEnd::Confirmed
+        | AttemptEnd::Mailed {
+            smtp_status: 200..=299, ..
+        } => EntryEnd::Delivered,
+        AttemptEnd::Mailed { smtp_status, .. } if is_about_login(*smtp_status) => retry(
             0,
             format!("the mail server does not take the host's user and password: {smtp_status}"),
         ),
         AttemptEnd::Mailed {
             smtp_status: status @ 500..,
-        } => EntryEnd::Dead {
-            reason: format!("the mail server refused it: {status}"),
+            stage,
+        } => match stage {
+            MailStage::Hello => retry(0, format!("the mail server refuses this host: {status}")),
+            MailStage::Tls => retry(0, format!("the mail server refuses TLS: {status}")),
+            MailStage::Login => retry(0, format!("the mail server refuses the host's login: {status}")),
+            MailStage::Sender => retry(
+                0,
+                format!("the mail server takes nothing from this host or its sender: {status}"),
+            ),
+            MailStage::Recipient | MailStage::Message => EntryEnd::Dead {
+                reason: format!("the mail server refused it: {status}"),
+            },
         },
-        AttemptEnd::Mailed { smtp_status } => retry(0, format!("the mail server answered {smtp_status}")),
+        AttemptEnd::Mailed { smtp_status, .. } => retry(0, format!("the mail server answered {smtp_status}")),
         AttemptEnd::GivenBack { retry_after_ms, reason } => retry(
             retry_after_ms.unwrap_or(0).clamp(0, RETRY_AFTER_MS_MAX),
             if reason.is_empty() {
@@ -496,7 +552,8 @@ mod tests {
             http_status,
             retry_after_ms,
         };
-        let mailed = |smtp_status| AttemptEnd::Mailed { smtp_status };
+        let mailed = |smtp_status| AttemptEnd::mailed(smtp_status, MailStage::Message, "");
+        let refused = |stage| AttemptEnd::mailed(554, stage, "5.0.0 no");
         let failed = AttemptEnd::Failed {
             reason: "timed out".into(),
         };
@@ -532,6 +589,27 @@ mod tests {
                 1,
                 "at 0: the mail server does not take the host's user and password: 535",
             ),
+            (
+                refused(MailStage::Hello),
+                1,
+                "at 0: the mail server refuses this host: 554",
+            ),
+            (refused(MailStage::Tls), 1, "at 0: the mail server refuses TLS: 554"),
+            (
+                refused(MailStage::Login),
+                1,
+                "at 0: the mail server refuses the host's login: 554",
+            ),
+            (
+                refused(MailStage::Sender),
+                1,
+                "at 0: the mail server takes nothing from this host or its sender: 554",
+            ),
+            (
+                refused(MailStage::Recipient),
+                1,
+                "dead: the mail server refused it: 554",
+            ),
             (AttemptEnd::Confirmed, 3, "delivered"),
             (given_back(None, ""), 1, "at 0: its owner gave it back"),
             (
@@ -559,6 +637,42 @@ mod tests {
             };
             assert_eq!(found, expect, "{end:?}");
         }
+    }
+
+    /// A refusal of the host is no fault of the e-mail, and the breaker hears of it.
+    #[test]
+    fn o12_a_mail_server_is_well_when_it_speaks_of_this_e_mail_alone() {
+        use MailStage::{Hello, Login, Message, Recipient, Sender, Tls};
+        for (status, stage, said, is_healthy) in [
+            (250, Message, "2.0.0 taken", true),
+            (451, Message, "4.3.0 busy", true),
+            (554, Message, "5.7.1 spam", true),
+            (450, Recipient, "4.2.0 greylisted", true),
+            (550, Recipient, "5.1.1 nobody of that name", true),
+            (550, Recipient, "nobody of that name", true),
+            (554, Recipient, "5.7.1 Client host [192.0.2.1] blocked", false),
+            (553, Recipient, "5.1.8 no such domain", false),
+            (421, Recipient, "4.3.2 closing", false),
+            (530, Recipient, "5.7.0 authentication required", false),
+            (550, Sender, "5.1.0 not yours", false),
+            (451, Sender, "4.1.8 no such domain", false),
+            (535, Login, "5.7.8 no", false),
+            (454, Tls, "4.7.0 not now", false),
+            (554, Hello, "5.7.1 blocked", false),
+            (421, Hello, "4.7.0 not now", false),
+        ] {
+            let end = AttemptEnd::mailed(status, stage, said);
+            assert_eq!(end.is_healthy(), is_healthy, "{end:?}: {said}");
+            let policy = RetryPolicy::DELIVERIES;
+            let is_final = matches!(
+                entry_end(&end, &policy, 1, UnixMillis(0), Jitter::NONE),
+                EntryEnd::Dead { .. }
+            );
+            assert_eq!(is_final, status >= 500 && is_healthy, "{end:?}: {said}");
+        }
+        // As it was recorded before the stage was.
+        let before: AttemptEnd = serde_json::from_str(r#"{"end":"mailed","smtp_status":550}"#).unwrap();
+        assert_eq!(before, AttemptEnd::mailed(550, Message, ""));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::json::{list, text};
+use tollgate_tests::mail_server::{MailServer, Says};
 use tollgate_tests::python::Server;
 use tollgate_tests::stage::{CASHBACK_TO_BOOKS, Setup, Stage, books, free_port, wait_until};
 use tollgate_tests::tls;
@@ -321,4 +322,96 @@ fn o12_the_check_says_what_is_wrong_with_the_way_to_the_mail_server() {
     let _ = stage.try_start();
     stage.kill();
     stage.ask_for_people(&["check"]).fails(1, "this host sends no e-mail");
+}
+
+/// What the server refuses before it knows for whom an e-mail is, it refuses of every one: the operator mends that, and no notice is lost.
+#[test]
+fn o12_what_the_mail_server_refuses_of_the_host_costs_no_notice() {
+    let server = MailServer::start();
+    server.script(&[("connect", "521 5.3.2 no mail here")]);
+    let to_books = Destination::start();
+    let login = "user = \"tollgate\"\npassword = { file = \"secrets/smtp\" }\n";
+    let stage = stage(&to_books, &format!("{}{login}", plainly(server.port)))
+        .secret("smtp", "correct-horse-battery")
+        .start();
+    assert_eq!(stage.redeem(1).status, 202);
+    for (word, line) in [
+        ("connect", "521 5.3.2 no mail here"),
+        ("EHLO", "550 5.7.1 who are you"),
+        ("AUTH", "504 5.5.4 no logins here"),
+        ("MAIL", "553 5.1.8 no such sender"),
+        // Postfix waits for a recipient before it refuses a host.
+        ("RCPT", "554 5.7.1 Client host [192.0.2.1] blocked"),
+    ] {
+        server.script(&[(word, line)]);
+        let filter = format!("status:waiting code:{}", &line[..3]);
+        wait_until(&format!("it waits after {line}"), || {
+            (told(&stage, &filter).len() == 1).then_some(())
+        });
+    }
+    // The breaker hears of it, so that a server that refuses the host is not asked for each notice.
+    let metric = "tollgate_breaker_open{tenant=\"acme\",destination=\"oncall\"}";
+    wait_until("the breaker opens", || (stage.metric(metric) == 1).then_some(()));
+    server.script(&[]);
+    stage.quiet();
+    assert_eq!(told(&stage, "status:delivered code:250").len(), 1);
+
+    // Of a recipient it is believed.
+    server.script(&[("RCPT", "550 5.1.1 nobody of that name")]);
+    stage.ask(&["issues", "acknowledge", "issue_1"]).ok();
+    wait_until("it is given up", || {
+        (told(&stage, "status:dead code:550 attempts:1").len() == 1).then_some(())
+    });
+    assert_eq!(stage.metric(metric), 0);
+}
+
+/// What the server said of the e-mail stands, whether or not it says goodbye.
+#[test]
+fn o12_what_the_mail_server_said_of_an_email_is_recorded_without_its_answer_to_quit() {
+    let server = MailServer::start();
+    server.script_as([("QUIT", Says::Nothing)]);
+    let to_books = Destination::start();
+    let stage = stage(&to_books, &plainly(server.port)).start();
+    assert_eq!(stage.redeem(1).status, 202);
+    wait_until("it is delivered", || {
+        (told(&stage, "status:delivered code:250 attempts:1").len() == 1).then_some(())
+    });
+    server.script_as([
+        (".", Says::At("554 5.6.0 no such form\r\n".to_owned())),
+        ("QUIT", Says::Nothing),
+    ]);
+    stage.ask(&["issues", "acknowledge", "issue_1"]).ok();
+    wait_until("it is given up", || {
+        (told(&stage, "status:dead code:554 attempts:1").len() == 1).then_some(())
+    });
+    assert_eq!(server.heard_times("."), 2);
+    wait_until("it is said goodbye to", || {
+        (server.heard_times("QUIT") == 2).then_some(())
+    });
+}
+
+/// Whatever it says, an e-mail that it did not take waits, and the host goes on.
+#[test]
+fn o12_a_mail_server_that_talks_nonsense_holds_nobody_up() {
+    let server = MailServer::start();
+    let never = |says| [("connect", says)];
+    server.script_as(never(Says::At("x".repeat(1 << 20) + "\r\n")));
+    let to_books = Destination::start();
+    let stage = stage(&to_books, &plainly(server.port)).start();
+    assert_eq!(stage.redeem(1).status, 202);
+    for says in [
+        Says::At("x".repeat(1 << 20) + "\r\n"),
+        Says::At("999 \0\u{202e}\u{1b}[2J\r\n".to_owned()),
+        Says::Dripping("220-".repeat(1 << 10)),
+    ] {
+        server.script_as(never(says));
+        let tried = server.heard_times("connect");
+        wait_until("it was tried", || (server.heard_times("connect") > tried).then_some(()));
+        wait_until("it waits", || {
+            (told(&stage, "status:waiting code:none").len() == 1).then_some(())
+        });
+    }
+    server.script(&[]);
+    stage.quiet();
+    assert_eq!(told(&stage, "status:delivered code:250").len(), 1);
 }

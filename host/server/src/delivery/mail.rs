@@ -8,14 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
+use lettre::transport::smtp;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
-use lettre::transport::smtp::response::Code;
-use lettre::transport::smtp::{self, AsyncSmtpTransport};
-use lettre::{Address, AsyncTransport as _, Message, Tokio1Executor};
+use lettre::transport::smtp::response::{Code, Response};
+use lettre::{Address, Message};
 use rustls::pki_types::CertificateDer;
-use tollgate_core::delivery::{AttemptEnd, kept_answer};
+use tollgate_core::delivery::{AttemptEnd, MailStage, kept_answer};
 use tollgate_core::mail::{Mail, MailAddress};
 use tollgate_core::mask;
 use tollgate_core::secret::Secret;
@@ -25,6 +26,8 @@ use crate::config::{MailConfig, MailTls};
 
 /// Of what the client says when there is no answer.
 const REASON_BYTES_MAX: usize = 300;
+/// How long a connection stays open for the answer to QUIT.
+const QUIT_MS_MAX: u64 = 1_000;
 
 /// Hands an e-mail to the server, and waits for its answer; `deadline` at most in all. `roots` vouch for the server beside Mozilla's.
 pub(super) async fn send(
@@ -44,33 +47,32 @@ pub(super) async fn send(
             reason: mask::line(&said, REASON_BYTES_MAX),
         })
     };
-    let transport = match transport(config, roots, deadline) {
-        Ok(transport) => transport,
-        Err(error) => return failed(&error.to_string()),
+    let told = async {
+        let mut connection = connect(config, roots, deadline).await?;
+        let told = tell(&mut connection, config, &message).await;
+        hang_up(connection);
+        told
     };
-    match tokio::time::timeout(deadline, transport.send(message)).await {
+    match tokio::time::timeout(deadline, told).await {
         Ok(Ok(response)) => {
             let said: Vec<_> = response.message().collect();
-            answered(config, response.code(), &said.join(" "))
+            answered(config, response.code(), MailStage::Message, &said.join(" "))
         }
-        Ok(Err(error)) => match error.status() {
-            Some(code) => answered(
-                config,
-                code,
-                &error.source().map_or_else(String::new, ToString::to_string),
-            ),
+        Ok(Err((stage, error))) => match error.status() {
+            Some(code) => {
+                let said = error.source().map_or_else(String::new, ToString::to_string);
+                answered(config, code, stage, &said)
+            }
             None => failed(&error.to_string()),
         },
         Err(_) => failed(&format!("no answer within {} ms", deadline.as_millis())),
     }
 }
 
-fn answered(config: &MailConfig, code: Code, said: &str) -> Attempt {
+fn answered(config: &MailConfig, code: Code, stage: MailStage, said: &str) -> Attempt {
     let secrets: Vec<&Secret> = config.login.iter().map(|(_, password)| password).collect();
     Attempt {
-        end: AttemptEnd::Mailed {
-            smtp_status: code.into(),
-        },
+        end: AttemptEnd::mailed(code.into(), stage, said),
         answer: kept_answer(said.as_bytes(), &secrets),
     }
 }
@@ -97,13 +99,26 @@ fn message(config: &MailConfig, to: &[MailAddress], mail: Mail) -> Result<Messag
     message.map_err(|error| format!("the e-mail cannot be written: {error}"))
 }
 
+/// Says QUIT on a task of its own, whose answer nobody waits for: what the server said of the e-mail stands already.
+fn hang_up(mut connection: AsyncSmtpConnection) {
+    tokio::spawn(async move {
+        let quit = connection.abort();
+        let _ = tokio::time::timeout(Duration::from_millis(QUIT_MS_MAX), quit).await;
+    });
+}
+
+/// How far it came, and what came instead of leave to go on.
+type Refused = (MailStage, smtp::Error);
+
+/// Connects, under TLS as the configuration says.
+///
 /// # Errors
-/// When one of the roots is no certificate, which was checked when the configuration was read.
-fn transport(
+/// Also when one of the roots is no certificate, which was checked when the configuration was read.
+async fn connect(
     config: &MailConfig,
     roots: &[CertificateDer<'static>],
     deadline: Duration,
-) -> Result<AsyncSmtpTransport<Tokio1Executor>, smtp::Error> {
+) -> Result<AsyncSmtpConnection, Refused> {
     let parameters = || {
         let mut parameters =
             TlsParameters::builder(config.server.clone()).certificate_store(CertificateStore::WebpkiRoots);
@@ -112,19 +127,45 @@ fn transport(
         }
         parameters.build_rustls()
     };
-    let tls = match config.tls {
-        MailTls::StartTls => Tls::Required(parameters()?),
-        MailTls::Tls => Tls::Wrapper(parameters()?),
-        MailTls::None => Tls::None,
+    let at = |stage| move |error| (stage, error);
+    let hello = ClientId::Domain(config.from.domain().to_owned());
+    let from_first_byte = match config.tls {
+        MailTls::Tls => Some(parameters().map_err(at(MailStage::Tls))?),
+        MailTls::StartTls | MailTls::None => None,
     };
-    let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&config.server)
-        .port(config.port)
-        .tls(tls)
-        .timeout(Some(deadline))
-        .hello_name(ClientId::Domain(config.from.domain().to_owned()));
+    let server = (config.server.as_str(), config.port);
+    let connected = AsyncSmtpConnection::connect_tokio1(server, Some(deadline), &hello, from_first_byte, None).await;
+    let mut connection = connected.map_err(at(MailStage::Hello))?;
+    if config.tls == MailTls::StartTls {
+        let parameters = parameters().map_err(at(MailStage::Tls))?;
+        let started = connection.starttls(parameters, &hello).await;
+        started.map_err(at(MailStage::Tls))?;
+    }
+    Ok(connection)
+}
+
+/// Hands the e-mail over, one command after the other, and returns the answer to its end.
+async fn tell(
+    connection: &mut AsyncSmtpConnection,
+    config: &MailConfig,
+    message: &Message,
+) -> Result<Response, Refused> {
+    let at = |stage| move |error| (stage, error);
     if let Some((user, password)) = &config.login {
         let password = String::from_utf8_lossy(password.expose()).into_owned();
-        transport = transport.credentials(Credentials::new(user.clone(), password));
+        let credentials = Credentials::new(user.clone(), password);
+        let mechanisms = [Mechanism::Plain, Mechanism::Login];
+        let login = connection.auth(&mechanisms, &credentials).await;
+        login.map_err(at(MailStage::Login))?;
     }
-    Ok(transport.build())
+    let envelope = message.envelope();
+    let from = MailFrom::new(envelope.from().cloned(), Vec::new());
+    connection.command(from).await.map_err(at(MailStage::Sender))?;
+    for to in envelope.to() {
+        let to = Rcpt::new(to.clone(), Vec::new());
+        connection.command(to).await.map_err(at(MailStage::Recipient))?;
+    }
+    connection.command(Data).await.map_err(at(MailStage::Message))?;
+    let answer = connection.message(&message.formatted()).await;
+    answer.map_err(at(MailStage::Message))
 }

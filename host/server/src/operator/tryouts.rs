@@ -436,6 +436,6 @@ fn in_words(end: &AttemptEnd) -> String {
             reason.clone()
         }
         AttemptEnd::Confirmed => "confirmed".to_owned(),
-        AttemptEnd::Mailed { smtp_status } => format!("answered {smtp_status}"),
+        AttemptEnd::Mailed { smtp_status, .. } => format!("answered {smtp_status}"),
     }
 }

@@ -180,7 +180,9 @@ fn failure(row: &Row<'_>) -> Result<Failure, Fault> {
                 AttemptEnd::Answered {
                     http_status: status, ..
                 }
-                | AttemptEnd::Mailed { smtp_status: status } => status.to_string(),
+                | AttemptEnd::Mailed {
+                    smtp_status: status, ..
+                } => status.to_string(),
                 AttemptEnd::Failed { .. }
                 | AttemptEnd::Forbidden { .. }
                 | AttemptEnd::Confirmed

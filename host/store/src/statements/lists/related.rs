@@ -156,7 +156,9 @@ impl<'a> Related<'a> {
                     AttemptEnd::Answered {
                         http_status: status, ..
                     }
-                    | AttemptEnd::Mailed { smtp_status: status } => Value::Number(status.into()),
+                    | AttemptEnd::Mailed {
+                        smtp_status: status, ..
+                    } => Value::Number(status.into()),
                     AttemptEnd::Failed { .. } | AttemptEnd::Forbidden { .. } | AttemptEnd::GivenBack { .. } => {
                         Value::NoAnswer
                     }

@@ -1,0 +1,136 @@
+//! A mail server that misbehaves by script. One that does what it should is `tests/python/smtp.py`.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// How it answers to one thing.
+#[derive(Debug, Clone)]
+pub enum Says {
+    /// This, whatever it is, in one piece; `{line}` in it is the line that it answers to.
+    At(String),
+    /// This, a byte every hundred milliseconds.
+    Dripping(String),
+    /// Nothing, and it reads on.
+    Nothing,
+}
+
+/// It listens on this machine, and ends with the process.
+pub struct MailServer {
+    pub port: u16,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    answers: Mutex<BTreeMap<String, Says>>,
+    heard: Mutex<Vec<String>>,
+}
+
+impl MailServer {
+    /// Takes every e-mail until it is told otherwise.
+    ///
+    /// # Panics
+    /// When there is no port.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let shared = Arc::<Shared>::default();
+        let at_shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shared = Arc::clone(&at_shared);
+                thread::spawn(move || drop(shared.serve(&stream)));
+            }
+        });
+        Self { port, shared }
+    }
+
+    /// What is said from now on to these words, and as usual to all others. A word is `connect`, a command in capitals, `answer` (a line of a
+    /// login), or `.`, the end of an e-mail.
+    pub fn script(&self, lines: &[(&str, &str)]) {
+        let answers = lines
+            .iter()
+            .map(|(word, line)| (*word, Says::At(format!("{line}\r\n"))));
+        self.script_as(answers);
+    }
+
+    /// As [`MailServer::script`], in other ways than a line.
+    pub fn script_as<'w>(&self, answers: impl IntoIterator<Item = (&'w str, Says)>) {
+        let answers = answers.into_iter().map(|(word, says)| (word.to_owned(), says));
+        *lock(&self.shared.answers) = answers.collect();
+    }
+
+    /// The words that it answered to, in their order.
+    pub fn heard(&self) -> Vec<String> {
+        lock(&self.shared.heard).clone()
+    }
+
+    /// How often it heard a word.
+    pub fn heard_times(&self, word: &str) -> usize {
+        lock(&self.shared.heard).iter().filter(|heard| *heard == word).count()
+    }
+}
+
+impl Shared {
+    fn serve(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        self.say(stream, "connect", "")?;
+        let (mut is_message, mut is_login) = (false, false);
+        let mut lines = BufReader::new(stream);
+        let mut bytes = Vec::new();
+        // What is no text is TLS, which it does not speak.
+        while lines.read_until(b'\n', &mut bytes)? > 0 {
+            let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+            bytes.clear();
+            if is_message && line != "." {
+                continue;
+            }
+            let word = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
+            let word = if is_login { "answer" } else { word.as_str() };
+            let said = self.say(stream, word, &line)?;
+            is_message = word == "DATA" && said.starts_with("354");
+            is_login = said.starts_with("334");
+            if said.starts_with("221") {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers, and returns what with.
+    fn say(&self, mut stream: &TcpStream, word: &str, line: &str) -> io::Result<String> {
+        lock(&self.heard).push(word.to_owned());
+        let scripted = lock(&self.answers).get(word).cloned();
+        let usual = match word {
+            "connect" => "220 here",
+            "EHLO" => "250-here\r\n250 AUTH PLAIN LOGIN",
+            "AUTH" => "235 welcome",
+            "DATA" => "354 go on",
+            "QUIT" => "221 bye",
+            _ => "250 taken",
+        };
+        match scripted.unwrap_or_else(|| Says::At(format!("{usual}\r\n"))) {
+            Says::At(text) => {
+                let text = text.replace("{line}", line);
+                stream.write_all(text.as_bytes())?;
+                Ok(text)
+            }
+            Says::Dripping(text) => {
+                for byte in text.as_bytes() {
+                    stream.write_all(&[*byte])?;
+                    thread::sleep(Duration::from_millis(100));
+                }
+                Ok(text)
+            }
+            Says::Nothing => Ok(String::new()),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
