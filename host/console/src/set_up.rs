@@ -124,6 +124,7 @@ async fn secret_names(console: &Console, visit: &Visit, tenant: &TenantName) -> 
 async fn secrets(console: &Console, visit: &Visit, tenant: &TenantName) -> Result<Vec<(String, String)>, Trouble> {
     let names = secret_names(console, visit, tenant).await?;
     let none = (String::new(), "choose one".to_owned());
+    let names = names.iter().map(ToString::to_string);
     Ok(std::iter::once(none).chain(pairs(names)).collect())
 }
 
