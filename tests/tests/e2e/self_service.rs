@@ -2,6 +2,7 @@
 //! the route, with the money difference before.
 
 use serde_json::{Value, json};
+use tollgate_core::limits::{CONSOLE_SIGN_IN_BYTES_MAX, SETTINGS_BYTES_MAX};
 use tollgate_core::manifest::Manifest;
 use tollgate_sandbox::with_manifest;
 use tollgate_tests::client::Answer;
@@ -459,6 +460,30 @@ fn o14_a_route_is_changed_from_its_text_and_no_grant_or_source_is_lost_on_the_wa
             "name=\"grant.credit.most\" value=\"20.00\"",
         ],
     );
+}
+
+#[test]
+fn o14_a_form_takes_settings_as_long_as_the_api_does() {
+    let stage = setup().start();
+    let mut admin = Person::signed_in(&stage, &stage.token("tenant-admin", "acme"));
+    // A browser writes these five bytes as sixteen.
+    let line = "# é\r\n";
+    let text = line.repeat(SETTINGS_BYTES_MAX / (line.len() - 1));
+    let fields = [("text", text.as_str()), ("expects", "0"), ("why", "as long as it gets")];
+    says(&done(&mut admin, "set/settings", &fields), &["Version 1 is in effect."]);
+    let kept = stage.operator_get("/v1/tenants/acme/settings").json();
+    assert_eq!(tollgate_tests::json::text(&kept, "text"), text.replace('\r', ""));
+    let longer = format!("{text}{line}");
+    let sent = admin.post(
+        "/console/set/settings",
+        &[("text", &longer), ("expects", "1"), ("why", "longer")],
+    );
+    assert_eq!(sent.status, 400);
+    says(&shown(&sent), &["settings have at most 262144"]);
+    // Whoever is not signed in has nothing so long to say.
+    let token = "x".repeat(CONSOLE_SIGN_IN_BYTES_MAX);
+    let signing_in = Person::new(&stage).sign_in(&token, &[]);
+    assert_eq!(signing_in.status, 413, "{}", shown(&signing_in));
 }
 
 #[test]
