@@ -18,6 +18,7 @@ use tollgate_core::secret::Secret;
 use crate::asked::Trouble;
 use crate::page;
 use crate::session::{BY_LINK, Visitor, is_link};
+use crate::set_up;
 use crate::upload;
 use crate::visit::{FORM_KEY, Filled, Reached, SESSION_COOKIE, Theme, Visit, cookie, go};
 use crate::{Console, OVER, ROOT};
@@ -159,7 +160,11 @@ pub(crate) fn is_framed(console: &Console, headers: &HeaderMap) -> bool {
 
 /// The form of a request, when it is one of a page of this session.
 async fn filled(parts: &Parts, body: Body, visitor: &Visitor) -> Result<Filled, Trouble> {
-    let form = read_form(parts, body, limits::CONSOLE_FORM_BYTES_MAX).await?;
+    let bytes_max = match parts.uri.path().starts_with(set_up::PATH) {
+        true => limits::CONSOLE_SETTINGS_FORM_BYTES_MAX,
+        false => limits::CONSOLE_FORM_BYTES_MAX,
+    };
+    let form = read_form(parts, body, bytes_max).await?;
     is_of_session(&form, visitor)?;
     Ok(form)
 }

@@ -34,6 +34,8 @@ use crate::table::address;
 use crate::visit::{Filled, Visit, field};
 use crate::written;
 
+/// What the addresses of these forms begin with.
+pub(crate) const PATH: &str = "/console/set/";
 /// Who the registry says added a version that the operator's file names.
 const BY_FILE: &str = "configuration";
 /// What a name of a secret is cut at that is made of others: a number fits behind it.

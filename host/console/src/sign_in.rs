@@ -71,7 +71,7 @@ fn ask_for_token(console: &Console, headers: &HeaderMap, status: StatusCode, say
 pub(crate) async fn sign_in(State(console): State<Arc<Console>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let headers = &parts.headers;
-    let form = match read_form(&parts, body, limits::CONSOLE_SIGN_IN_BYTES_MAX).await {
+    let form = match read_form(&parts, body, limits::CONSOLE_FORM_BYTES_MAX).await {
         Ok(form) => form,
         Err(Trouble { status, says }) => return ask_for_token(&console, headers, status, &says, ""),
     };

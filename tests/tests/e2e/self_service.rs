@@ -2,7 +2,7 @@
 //! the route, with the money difference before.
 
 use serde_json::{Value, json};
-use tollgate_core::limits::{CONSOLE_SIGN_IN_BYTES_MAX, SETTINGS_BYTES_MAX};
+use tollgate_core::limits::{CONSOLE_FORM_BYTES_MAX, SETTINGS_BYTES_MAX};
 use tollgate_core::manifest::Manifest;
 use tollgate_sandbox::with_manifest;
 use tollgate_tests::client::Answer;
@@ -481,7 +481,7 @@ fn o14_a_form_takes_settings_as_long_as_the_api_does() {
     assert_eq!(sent.status, 400);
     says(&shown(&sent), &["settings have at most 262144"]);
     // Whoever is not signed in has nothing so long to say.
-    let token = "x".repeat(CONSOLE_SIGN_IN_BYTES_MAX);
+    let token = "x".repeat(CONSOLE_FORM_BYTES_MAX);
     let signing_in = Person::new(&stage).sign_in(&token, &[]);
     assert_eq!(signing_in.status, 413, "{}", shown(&signing_in));
 }
