@@ -745,15 +745,6 @@ mod tests {
 
     use super::*;
 
-    fn filled(fields: &[(&str, &str)]) -> Filled {
-        let fields = fields.iter();
-        Filled(
-            fields
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-        )
-    }
-
     /// What a browser sends of these fields, where nobody touches them.
     fn sent(fields: Vec<Field>) -> Filled {
         let mut sent = Vec::new();
@@ -814,7 +805,7 @@ mod tests {
         );
         let mode = shown.iter().find(|field| field.name == "config.mode").unwrap();
         assert!(matches!(&mode.kind, Kind::One(choices) if choices.len() == 3) && mode.value == "\"fast\"");
-        let form = filled(&[
+        let form = Filled::of(&[
             ("sources", "shop"),
             ("types", "order.paid"),
             ("more_types", "refund.*"),
@@ -985,13 +976,13 @@ mod tests {
                 "name one",
             ),
         ] {
-            let wrong = read(&runs, &asks(), &filled(fields)).unwrap_err();
+            let wrong = read(&runs, &asks(), &Filled::of(fields)).unwrap_err();
             assert!(
                 wrong.iter().any(|(name, text)| name == at && text.contains(says)),
                 "{fields:?}: {wrong:?}"
             );
         }
-        let mark = place(&filled(&[("filter", "body.a:1 colour:red")])).unwrap();
+        let mark = place(&Filled::of(&[("filter", "body.a:1 colour:red")])).unwrap();
         let (text, mark) = mark.split_once('\n').unwrap();
         assert_eq!(text.find("colour"), mark.find('^'), "{text}\n{mark}");
     }

@@ -24,14 +24,13 @@ use crate::Console;
 use crate::act::{ACTOR, Act};
 use crate::acting;
 use crate::asked::Trouble;
-use crate::fields::{Field, Form, Kind, Wrong, line, pairs};
+use crate::fields::{Field, Form, Kind, NO_REASON, Unfit, line, pairs};
 use crate::grants;
 use crate::page::{Frame, may, show, show_as};
-use crate::promoting::{route_page, segment};
 use crate::route_form::{self, Asks, Now, Offered, Runs};
-use crate::settings::{EVENTS_LOOKED_AT, asked, needs, tenant, view};
-use crate::table::address;
-use crate::visit::{Filled, Visit, field};
+use crate::settings::{EVENTS_LOOKED_AT, needs, tenant, view};
+use crate::table::{address, route_page, segment};
+use crate::visit::{Filled, Visit, asked, field, named};
 use crate::written;
 
 /// What the addresses of these forms begin with.
@@ -60,19 +59,17 @@ pub(crate) async fn preview(
     Path(what): Path<String>,
     form: Filled,
 ) -> Result<Response, Trouble> {
-    let wrong = match act(&console, &visit, &what, &form).await {
+    let looked = match act(&console, &visit, &what, &form).await {
         Ok((act, notes)) => {
             let back = back(&what, field(&form.0, "tenant"), &form.0);
-            match acting::looked_at_with(&console, &visit, act, form.get("why"), back, notes).await {
-                // What is wrong with what was filled in is said beside it.
-                Err(trouble) if matches!(trouble.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT) => {
-                    vec![(String::new(), trouble.says)]
-                }
-                page => return page,
-            }
+            acting::looked_at_with(&console, &visit, act, form.get("why"), back, notes).await
         }
-        Err(Unfit::Trouble(trouble)) => return Err(trouble),
+        Err(unfit) => Err(unfit),
+    };
+    let wrong = match looked {
         Err(Unfit::Wrong(wrong)) => wrong,
+        Err(Unfit::Trouble(trouble)) => return Err(trouble),
+        Ok(page) => return Ok(page),
     };
     let mut page = blank(&console, &visit, &what, &form.0).await?;
     page.blame(wrong);
@@ -84,22 +81,6 @@ pub(crate) async fn preview(
         one.place = route_form::place(&form).unwrap_or_default();
     }
     Ok(show_as(StatusCode::BAD_REQUEST, &page))
-}
-
-/// Why a form comes to no call.
-enum Unfit {
-    /// Something is wrong with what was filled in.
-    Wrong(Vec<Wrong>),
-    Trouble(Trouble),
-}
-
-impl From<Trouble> for Unfit {
-    fn from(trouble: Trouble) -> Self {
-        match trouble.status {
-            StatusCode::BAD_REQUEST => Self::Wrong(vec![(String::new(), trouble.says)]),
-            _ => Self::Trouble(trouble),
-        }
-    }
 }
 
 fn back(what: &str, tenant: &str, fields: &[(String, String)]) -> String {
@@ -599,7 +580,7 @@ async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Res
         "test-source" => {
             let path = SourcePath {
                 tenant,
-                source: named("name", form.get("name"))?,
+                source: named("name", form.get("name")).map_err(Unfit::said)?,
             };
             let body = TestEventBody {
                 event_type: form.given("event_type"),
@@ -611,7 +592,7 @@ async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Res
         "test-destination" => {
             let path = DestinationPath {
                 tenant,
-                destination: named("name", form.get("name"))?,
+                destination: named("name", form.get("name")).map_err(Unfit::said)?,
             };
             return Ok((
                 Act::TestDestination(path, TestDeliveryBody { dry_run, actor }),
@@ -622,12 +603,12 @@ async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Res
     }
     let why = form.get("why").trim().to_owned();
     if why.is_empty() {
-        return Err(Trouble::bad("why: say why: the history keeps it").into());
+        return Err(Unfit::said(NO_REASON));
     }
-    let secret_path = || -> Result<SecretPath, Trouble> {
+    let secret_path = || -> Result<SecretPath, Unfit> {
         Ok(SecretPath {
             tenant: tenant.clone(),
-            secret: named::<SecretName>("name", form.get("name"))?,
+            secret: named("name", form.get("name")).map_err(Unfit::said)?,
         })
     };
     let number = |name: &str| -> Result<u64, Trouble> {
@@ -748,8 +729,8 @@ async fn route_act(
     }
     let text = written::with_part(&found.text, "route", name, table, is_change(&form.0));
     let text = text.map_err(|says| match says.strip_prefix("name: ") {
-        Some(says) => Unfit::Wrong(vec![("name".to_owned(), says.to_owned())]),
-        None => Unfit::Wrong(vec![(String::new(), says)]),
+        Some(says) => Unfit::at("name", says),
+        None => Unfit::said(says),
     })?;
     let granted = grants::read(&asks.kinds, form).unwrap_or_default();
     let notes = match (&runs, granted.is_empty()) {
@@ -823,12 +804,6 @@ fn made(console: &Console, destination: &str, taken: &[SecretName]) -> Result<Ne
         name: named_after(&[destination.trim(), "signing"], taken)?,
         value: SecretText(Secret::new(text)),
     })
-}
-
-fn named<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, Trouble> {
-    text.trim()
-        .parse()
-        .map_err(|error| Trouble::bad(format!("{field}: {error}")))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::guard::read_form;
 use crate::page::{Frame, show_as};
 use crate::session::{Newcomer, Random, is_link};
 use crate::visit::{
-    Filled, Reached, SESSION_COOKIE, THEME_COOKIE, Theme, Visit, cookie, field, go, own_place, set_cookie,
+    Filled, Reached, SESSION_COOKIE, THEME_COOKIE, Theme, Visit, asked, cookie, field, go, own_place, set_cookie,
 };
 use crate::{Console, OVER, ROOT};
 
@@ -43,9 +43,7 @@ struct SignIn {
 
 /// `GET /console/sign-in`.
 pub(crate) async fn form(State(console): State<Arc<Console>>, headers: HeaderMap, uri: Uri) -> Response {
-    let asked: Vec<(String, String)> = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-        .into_owned()
-        .collect();
+    let asked = asked(&uri);
     let says = match field(&asked, "over") {
         "" => "",
         _ => "Your session is over. Sign in again to go on.",

@@ -18,8 +18,7 @@ use crate::Console;
 use crate::act::ACTOR;
 use crate::asked::Trouble;
 use crate::page::{Frame, may, show, show_as};
-use crate::settings::asked;
-use crate::visit::{Filled, Handed, Visit, field, go};
+use crate::visit::{Filled, Handed, Visit, asked, field, go};
 
 /// Where a form with a file is sent.
 pub(crate) const PATH: &str = "/console/plugins/upload";

@@ -225,20 +225,11 @@ pub(crate) fn destination_added(text: &str, form: &Filled, secret: Option<&str>)
 mod tests {
     use super::*;
 
-    fn filled(fields: &[(&str, &str)]) -> Filled {
-        Filled(
-            fields
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-        )
-    }
-
     #[test]
     fn o14_forms_write_what_a_person_would_and_leave_the_rest_as_it_is() {
         let before =
             "# ours\n[destinations.mine] # at home\nurl = \"https://mine.example/\"\nsecrets = [{ store = \"a\" }]\n";
-        let source = filled(&[("name", "shop"), ("provider", "stripe"), ("secret_id", "2026-11")]);
+        let source = Filled::of(&[("name", "shop"), ("provider", "stripe"), ("secret_id", "2026-11")]);
         let added = |text: &str| source_added(text, &source, Some("stripe"));
         let text = added(before).unwrap();
         assert!(text.starts_with(before), "{text}");
@@ -287,7 +278,7 @@ mod tests {
         );
         assert_eq!(part(&changed, "routes", "archive").unwrap().len(), 2);
         assert!(with_part("", "route", "archive", route.clone(), true).is_err());
-        let hostile = filled(&[
+        let hostile = Filled::of(&[
             ("name", "own"),
             ("url", "https://x.example/\"\n[routes.evil]\nforward = \"body"),
         ]);
