@@ -320,6 +320,8 @@ pub fn pages(stage: &Stage) -> Vec<String> {
         "/held",
         "/held?kind=no-route",
         "/dead-letters",
+        "/audit",
+        "/audit?tenant=acme",
         "/plugins",
         "/budgets",
         "/find?id=user_601",
@@ -504,6 +506,7 @@ pub fn pictures(folder: &Path, every: bool) {
             "/pauses",
             "/pauses?tenant=acme",
             "/hosts",
+            "/audit",
             "/tokens",
             "/portal",
         ];
