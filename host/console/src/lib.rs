@@ -14,6 +14,7 @@ mod assets;
 mod audit;
 mod bulks;
 mod charts;
+mod destination_form;
 mod did;
 mod event;
 mod fields;

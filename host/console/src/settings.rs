@@ -370,7 +370,9 @@ pub(crate) async fn destinations(
         let named = [("name", destination.name.as_str())];
         let test = is_sent_to.then(|| Part::said("Send a test").to(form("test-destination", &tenant, &named)));
         let mut acts = remove(&visit, &tenant, "destination", destination);
-        acts.parts.splice(0..0, test);
+        let is_own = destination.whose == Whose::Settings && may(&visit, Permission::SettingsWrite);
+        let change = is_own.then(|| Part::said("Change").to(form("destination", &tenant, &named)));
+        acts.parts.splice(0..0, test.into_iter().chain(change));
         table.rows.push(vec![
             Part::said(destination.name.clone()).into(),
             Part::told(&destination.says)
