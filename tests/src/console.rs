@@ -17,7 +17,8 @@ use crate::stage::{CASHBACK, SOURCES, Setup, Stage, books, wait_until};
 pub const HOSTILE: &str = "<script>document.title='owned'</script>\u{202e}\"'>&amp;";
 
 /// What acme set itself.
-const OWN: &str = "# ours, <b>not</b> the operator's\n[sources.own]\nprovider = \"generic-hmac\"\nsecrets = [{ id = \"a\", value = { store = \"own\" } }]\n";
+const OWN: &str = "# ours, <b>not</b> the operator's\n[sources.own]\nprovider = \"generic-hmac\"\nsecrets = [{ id = \"a\", value = { store = \"own\" } }]\n\
+                   [destinations.box]\nkind = \"pull\"\n";
 
 /// A host with two tenants. Of `acme` there is something of everything: delivered, tried again, given up, held, in conflict, in quarantine,
 /// and one event of hostile text.
@@ -320,6 +321,8 @@ pub fn pages(stage: &Stage) -> Vec<String> {
         "/held",
         "/held?kind=no-route",
         "/dead-letters",
+        "/audit",
+        "/audit?tenant=acme",
         "/plugins",
         "/budgets",
         "/find?id=user_601",
@@ -364,6 +367,7 @@ pub fn pages(stage: &Stage) -> Vec<String> {
         "/set/route?tenant=acme&runs=body",
         "/set/destination?tenant=acme&kind=push",
         "/set/destination?tenant=acme&kind=pull",
+        "/set/destination?tenant=acme&name=box",
         "/set/rotate?tenant=acme&name=own",
         "/set/end-key?tenant=acme&name=own&key=a",
         "/set/test-source?tenant=acme&name=own",
@@ -504,6 +508,7 @@ pub fn pictures(folder: &Path, every: bool) {
             "/pauses",
             "/pauses?tenant=acme",
             "/hosts",
+            "/audit",
             "/tokens",
             "/portal",
         ];

@@ -5,7 +5,7 @@ use tollgate_core::review::ReviewBody;
 
 use crate::call::{Call, Content, Method, Nothing};
 use crate::{
-    budgets, bulk, counts, dead_letters, fixtures, hosts, issues, lately, lists, pauses, plugins, portal, pulls,
+    audit, budgets, bulk, counts, dead_letters, fixtures, hosts, issues, lately, lists, pauses, plugins, portal, pulls,
     quarantines, replay, resend, set_aside, settings, state, status, tokens, trace, trials, tryouts, whoami,
 };
 
@@ -127,6 +127,13 @@ macro_rules! calls {
 }
 
 calls! {
+    /// What people changed, and why: plugins and routes, settings and secrets, pauses, tokens and links, bulk actions, issues; and how far the
+    /// chain of receipts goes. Everybody sees what the other calls show them of it
+    Audit = Get "/v1/audit" needs PluginRead {
+        query: audit::AuditQuery,
+        answer: audit::Audit,
+        returns: "the changes, newest first, and the chain's end"
+    }
     /// Counters and gauges in Prometheus' text format
     Metrics = Get "/metrics" needs HostRead {
         gives: Metrics,

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod as_text;
+pub mod audit;
 pub mod budgets;
 pub mod bulk;
 mod call;

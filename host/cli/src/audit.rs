@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tollgate_api::audit::{AuditQuery, ChainView};
+use tollgate_api::{Nothing, calls};
 use tollgate_core::checkpoint::{Checkpoint, CheckpointError, Mark, SignedCheckpoint};
 use tollgate_core::ids::TenantName;
 use tollgate_core::signature::PublicKey;
@@ -18,7 +20,7 @@ use tollgate_store::audit::{AuditProgress, AuditReport, Broken, CheckpointFound,
 use super::key_file::{private_key, write_new};
 use super::show::{BAD, BOLD, DIM, GOOD, counted};
 use super::store_files::StoreFiles;
-use super::{Exit, Refused, Usage, print_json, read};
+use super::{Exit, Refused, Target, Usage, print_json, read, registry};
 use tollgate_server::clock;
 use tollgate_server::store::LocalStore;
 
@@ -40,6 +42,18 @@ pub(super) enum Command {
                       not be read."
     )]
     Checkpoint(Write),
+    /// Show what people changed, and why: plugins and routes, settings and secrets, pauses, tokens and links, bulk actions, issues
+    #[command(
+        after_help = "A host is asked for it, not the store's files. Of an issue it is the last change that somebody made; what was done to one event \
+                      stands in `tollgate trace`. A tenant's token sees what is the tenant's.\n\n\
+                      Exit status: 0 shown, 1 nothing was changed yet, 2 the question cannot be asked."
+    )]
+    Changes {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        query: AuditQuery,
+    },
 }
 
 #[derive(clap::Args)]
@@ -79,7 +93,30 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Verify(args) => verify(&args),
         Command::Checkpoint(args) => checkpoint(&args),
+        Command::Changes { target, query } => changes(&target, &query),
     }
+}
+
+fn changes(target: &Target, query: &AuditQuery) -> anyhow::Result<Exit> {
+    let rows_max = query.clone().checked().map_err(Usage)?.rows_max;
+    let audit = registry::asked::<calls::Audit>(target, &Nothing {}, query, &Nothing {})?;
+    if target.json {
+        print_json(&audit)?;
+    } else {
+        registry::lines(target, &audit.changes);
+        if audit.changes.is_empty() {
+            anstream::println!("nobody changed anything yet");
+        } else if audit.changes.len() == rows_max {
+            anstream::println!("\nthere may be more: narrow with --tenant, or ask for more with --limit");
+        }
+        if let Some(ChainView { receipts, head }) = &audit.chain {
+            anstream::println!(
+                "\nthe chain has {}  {DIM}and ends with{DIM:#} {head}",
+                counted(*receipts, "receipt")
+            );
+        }
+    }
+    Ok(if audit.changes.is_empty() { Exit::No } else { Exit::Yes })
 }
 
 /// Reads everything, and shows how far it is.

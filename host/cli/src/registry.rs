@@ -277,7 +277,12 @@ pub(super) enum PublisherCommand {
 type Place = (String, Secret);
 
 /// Asks the host for a call.
-fn asked<C: Call>(target: &Target, path: &C::Path, query: &C::Query, body: &C::Body) -> anyhow::Result<C::Answer> {
+pub(super) fn asked<C: Call>(
+    target: &Target,
+    path: &C::Path,
+    query: &C::Query,
+    body: &C::Body,
+) -> anyhow::Result<C::Answer> {
     asked_at::<C>(ask::host(target)?, path, query, body)
 }
 
@@ -557,33 +562,45 @@ pub(super) fn trial(target: &Target, tenant: &str, route: &str, body: &TrialBody
     )
 }
 
-fn history(target: &Target, lines: &[RegistryLine]) -> anyhow::Result<Exit> {
+fn history(target: &Target, history: &[RegistryLine]) -> anyhow::Result<Exit> {
     if target.json {
-        print_json(&lines)?;
+        print_json(&history)?;
     } else {
-        let (bold, dim) = (show::BOLD, show::DIM);
-        let versions = Versions::of(target);
-        for line in lines {
-            let place = line.tenant.as_ref().map(|tenant| match &line.route {
-                Some(route) => format!(" {tenant}/{route}"),
-                None => format!(" {tenant}"),
-            });
-            let why = line.why.as_deref().map(mask::shown);
-            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-            let place = place.unwrap_or_default();
-            anstream::println!(
-                "{dim}{}{dim:#}  {bold}{}{bold:#}{place} by {}{why}",
-                line.at,
-                line.what,
-                mask::shown(&line.actor)
-            );
-            if let Some(to) = &line.to {
-                let (from, to) = (line.from.as_deref().unwrap_or("nothing"), versions.beside(to));
-                anstream::println!("    {dim}{} → {to}{dim:#}", versions.beside(from));
+        lines(target, history);
+    }
+    Ok(Exit::Yes)
+}
+
+/// Shows what people changed, a line for each change, and below it what was before and is since.
+pub(super) fn lines(target: &Target, lines: &[RegistryLine]) {
+    let (bold, dim) = (show::BOLD, show::DIM);
+    let versions = Versions::of(target);
+    for line in lines {
+        let place = line.tenant.as_ref().map(|tenant| match &line.route {
+            Some(route) => format!(" {tenant}/{route}"),
+            None => format!(" {tenant}"),
+        });
+        let why = line.why.as_deref().map(mask::shown);
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        let place = place.unwrap_or_default();
+        anstream::println!(
+            "{dim}{}{dim:#}  {bold}{}{bold:#}{place} by {}{why}",
+            line.at,
+            line.what,
+            mask::shown(&line.actor)
+        );
+        if let Some(to) = &line.to {
+            let to = versions.beside(to);
+            match &line.from {
+                // What was made or ended has no before, as what changed has.
+                None if line.route.is_none() && line.plugin.is_none() => anstream::println!("    {dim}{to}{dim:#}"),
+                from => {
+                    let from = versions.beside(from.as_deref().unwrap_or("nothing"));
+                    anstream::println!("    {dim}{from} → {to}{dim:#}");
+                }
             }
         }
     }
-    Ok(Exit::Yes)
 }
 
 fn shadow_report(on: &OnRoute) -> anyhow::Result<Exit> {

@@ -1,8 +1,7 @@
 //! What somebody wants done: a call of the API that changes something, whole. It is looked at first, as a dry run, and kept by the session;
 //! what is confirmed is exactly what was looked at, and it is done once.
 
-use std::fmt::{self, Display, Write as _};
-use std::str::FromStr;
+use std::fmt::{self, Write as _};
 
 use tollgate_api::bulk::{AbortBody, BulkBody, BulkPath};
 use tollgate_api::dead_letters::DeadLetterQuery;
@@ -18,6 +17,8 @@ use tollgate_api::tokens::{NewTokenBody, RevokeBody, TokenPath};
 use tollgate_api::tryouts::{SourcePath, TestDeliveryBody, TestEventBody};
 use tollgate_core::registry::Step;
 use tollgate_core::review::ReviewBody;
+
+use crate::visit::named;
 
 /// Who the history says asked, beside the token's name.
 pub(crate) const ACTOR: &str = "console";
@@ -96,6 +97,7 @@ impl Act {
     pub(crate) fn read(what: &str, given: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let why = given("why");
         let reason = why.clone().unwrap_or_default();
+        let text = |name: &str| given(name).unwrap_or_default();
         let is = |name: &str, word: &str| given(name).as_deref() == Some(word);
         match what {
             "replay" => {
@@ -132,10 +134,10 @@ impl Act {
                 why: reason,
             })),
             "review" => {
-                let decision = given("decision").unwrap_or_default();
+                let decision = text("decision");
                 let decided = |word: &str| decision == word;
                 Ok(Self::Review(ReviewBody {
-                    id: given("id").unwrap_or_default(),
+                    id: text("id"),
                     map: given("status").filter(|_| decided("map") || decided("set-right")),
                     set_right: decided("set-right"),
                     replace_with: given("delivery").filter(|_| decided("replace")),
@@ -150,10 +152,9 @@ impl Act {
                 }))
             }
             "lift" => {
-                let named = |name: &str| given(name).unwrap_or_default();
                 let path = RoutePath {
-                    tenant: named("tenant").parse().map_err(|error| format!("tenant: {error}"))?,
-                    route: named("route").parse().map_err(|error| format!("route: {error}"))?,
+                    tenant: named("tenant", &text("tenant"))?,
+                    route: named("route", &text("route"))?,
                 };
                 let body = ActBody {
                     why: reason,
@@ -164,7 +165,7 @@ impl Act {
             }
             "issue" => Ok(Self::Issue(
                 IssuePath {
-                    issue: read("issue", given("issue"))?,
+                    issue: named("issue", &text("issue"))?,
                 },
                 IssueBody {
                     state: given("decision").ok_or("say what becomes of it")?,
@@ -173,15 +174,15 @@ impl Act {
                 },
             )),
             "pause" | "resume" => {
-                let tenant = read("tenant", given("tenant"))?;
+                let tenant = named("tenant", &text("tenant"))?;
                 let place = match given("route") {
                     Some(route) => Paused::Route(RoutePath {
                         tenant,
-                        route: read("route", Some(route))?,
+                        route: named("route", &route)?,
                     }),
                     None => Paused::Destination(DestinationPath {
                         tenant,
-                        destination: read("destination", given("destination"))?,
+                        destination: named("destination", &text("destination"))?,
                     }),
                 };
                 let body = ActBody {
@@ -196,7 +197,7 @@ impl Act {
             }
             "drain" | "undrain" => Ok(Self::Drain(
                 HostPath {
-                    host: read("host", given("host"))?,
+                    host: named("host", &text("host"))?,
                 },
                 DrainBody {
                     undo: what == "undrain",
@@ -206,7 +207,7 @@ impl Act {
             )),
             "abort" => Ok(Self::Abort(
                 BulkPath {
-                    bulk: read("bulk", given("bulk"))?,
+                    bulk: named("bulk", &text("bulk"))?,
                 },
                 AbortBody {
                     actor: ACTOR.to_owned(),
@@ -215,7 +216,7 @@ impl Act {
             )),
             "revoke" => Ok(Self::Revoke(
                 TokenPath {
-                    token: read("token", given("token"))?,
+                    token: named("token", &text("token"))?,
                 },
                 RevokeBody {
                     why: reason,
@@ -278,12 +279,6 @@ impl Act {
     pub(crate) fn example() -> Self {
         Self::read("resend", |name| (name == "id").then(|| "out_7".to_owned())).unwrap()
     }
-}
-
-/// A field that names something.
-fn read<T: FromStr<Err: Display>>(name: &str, text: Option<String>) -> Result<T, String> {
-    let text = text.unwrap_or_default();
-    text.parse().map_err(|error| format!("{name}: {error}"))
 }
 
 #[cfg(test)]

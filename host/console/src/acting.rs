@@ -18,11 +18,12 @@ use crate::Console;
 use crate::act::{Act, Binding};
 use crate::asked::Trouble;
 use crate::did;
+use crate::fields::{NO_REASON, Unfit};
 use crate::outcome::{Outcome, would};
 use crate::page::{Frame, show, show_as};
 use crate::table::{Cell, Part, Table, address, event_page};
 use crate::timeline::reviewed;
-use crate::visit::{Filled, Visit, field, own_place};
+use crate::visit::{Filled, Visit, asked, field, own_place};
 use crate::words::counted;
 use crate::{given, overseen};
 
@@ -101,10 +102,7 @@ const OF: [&str; 14] = [
 
 /// `GET /console/act/{what}`: the form.
 pub(crate) async fn form(visit: Visit, Path(what): Path<String>, uri: Uri) -> Result<Response, Trouble> {
-    let asked: Vec<(String, String)> = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-        .into_owned()
-        .collect();
-    Ok(show(&blank(&visit, &what, &asked, String::new())?))
+    Ok(show(&blank(&visit, &what, &asked(&uri), String::new())?))
 }
 
 fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) -> Result<Form, Trouble> {
@@ -297,18 +295,19 @@ pub(crate) async fn preview(
     Path(what): Path<String>,
     form: Filled,
 ) -> Result<Response, Trouble> {
-    let again = |says: String| Ok(show_as(StatusCode::BAD_REQUEST, &blank(&visit, &what, &form.0, says)?));
-    let act = match Act::read(&what, |name| form.given(name)) {
-        Ok(act) => act,
-        Err(says) => return again(says),
+    let looked = match Act::read(&what, |name| form.given(name)) {
+        Ok(_) if form.given("why").is_none() => Err(Unfit::said(NO_REASON)),
+        Ok(act) => looked_at(&console, &visit, act, form.get("why"), back(&what, &form.0)).await,
+        Err(says) => Err(Unfit::said(says)),
     };
-    if form.given("why").is_none() {
-        return again("why: say why: the history keeps it".to_owned());
-    }
-    match looked_at(&console, &visit, act, form.get("why"), back(&what, &form.0)).await {
-        // What is wrong with what was filled in is said beside it.
-        Err(trouble) if matches!(trouble.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT) => again(trouble.says),
-        page => page,
+    match looked {
+        Err(Unfit::Wrong(wrong)) => {
+            let says: Vec<_> = wrong.into_iter().map(|(_, says)| says).collect();
+            let page = blank(&visit, &what, &form.0, says.join("; "))?;
+            Ok(show_as(StatusCode::BAD_REQUEST, &page))
+        }
+        Err(Unfit::Trouble(trouble)) => Err(trouble),
+        Ok(page) => Ok(page),
     }
 }
 
@@ -322,7 +321,7 @@ pub(crate) async fn looked_at(
     act: Act,
     why: &str,
     back: String,
-) -> Result<Response, Trouble> {
+) -> Result<Response, Unfit> {
     looked_at_with(console, visit, act, why, back, Vec::new()).await
 }
 
@@ -334,7 +333,7 @@ pub(crate) async fn looked_at_with(
     why: &str,
     back: String,
     notes: Vec<String>,
-) -> Result<Response, Trouble> {
+) -> Result<Response, Unfit> {
     let mut outcome = done(console, visit, act.clone(), true).await?;
     outcome.warnings.splice(0..0, notes);
     let act = outcome.narrowed.take().unwrap_or(act);
@@ -411,10 +410,9 @@ async fn done(console: &Console, visit: &Visit, act: Act, dry_run: bool) -> Resu
                 })
                 .collect();
             Outcome {
-                says: would(body.dry_run, lifted.len(), "version", "let run again"),
                 is_nothing: lifted.is_empty(),
                 table,
-                ..Outcome::default()
+                ..Outcome::said(would(body.dry_run, lifted.len(), "version", "let run again"))
             }
         }
         Act::Settings(path, body) => {
@@ -550,12 +548,11 @@ fn configured(change: &SettingsChange) -> Outcome {
         });
     }
     Outcome {
-        says,
         table,
         text: lines.collect::<Vec<_>>().join("\n"),
         warnings,
         is_nothing: is_same,
-        ..Outcome::default()
+        ..Outcome::said(says)
     }
 }
 
@@ -567,9 +564,8 @@ fn secret(change: &SecretChange, says: String) -> Outcome {
         .map(|part| vec![Part::told(part).into()])
         .collect();
     Outcome {
-        says,
         table,
-        ..Outcome::default()
+        ..Outcome::said(says)
     }
 }
 
@@ -612,11 +608,10 @@ fn replayed(report: ReplayReport) -> Outcome {
         warnings.push("There may be more than one step does. Do it again afterwards for the rest.".to_owned());
     }
     Outcome {
-        says: would(report.dry_run, report.replayed.len(), "item", "put back"),
         is_nothing: report.replayed.is_empty(),
         table,
         warnings,
-        ..Outcome::default()
+        ..Outcome::said(would(report.dry_run, report.replayed.len(), "item", "put back"))
     }
 }
 
@@ -640,10 +635,9 @@ fn resent(report: ResendReport) -> Outcome {
         ]);
     }
     Outcome {
-        says: would(report.dry_run, report.resent.len(), "delivery", "sent again"),
         is_nothing: report.resent.is_empty(),
         table,
-        ..Outcome::default()
+        ..Outcome::said(would(report.dry_run, report.resent.len(), "delivery", "sent again"))
     }
 }
 
@@ -663,8 +657,11 @@ fn decided(id: &str, report: ReviewReport) -> Outcome {
         ]);
     }
     Outcome {
-        says: format!("{} {would} {}.", mask::line(id, 100), reviewed(&report.reviewed)),
         table,
-        ..Outcome::default()
+        ..Outcome::said(format!(
+            "{} {would} {}.",
+            mask::line(id, 100),
+            reviewed(&report.reviewed)
+        ))
     }
 }

@@ -36,6 +36,11 @@ impl Trouble {
         Self::new(StatusCode::NOT_FOUND, says)
     }
 
+    /// Whether it is for what a form says: whoever filled it in can mend that.
+    pub(crate) fn is_of_form(&self) -> bool {
+        matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT)
+    }
+
     /// Whether it is for the role or the tenant of whoever asks: a page then leaves that part out.
     pub(crate) fn is_denied(&self) -> bool {
         self.status == StatusCode::FORBIDDEN

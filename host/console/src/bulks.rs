@@ -18,7 +18,7 @@ use tollgate_core::time::UnixMillis;
 use crate::Console;
 use crate::asked::Trouble;
 use crate::page::{Frame, may, show};
-use crate::sheets::{Empty, Sheet, Sheets};
+use crate::sheets::{Empty, Sheets};
 use crate::table::{Cell, Part, Table, address};
 use crate::visit::Visit;
 use crate::words::{instant, number};
@@ -48,29 +48,21 @@ pub(crate) async fn bulks(State(console): State<Arc<Console>>, visit: Visit, uri
     );
     table.rows = found.iter().map(|bulk| row(bulk, now)).collect();
     let may_begin = may(&visit, Permission::BulkWrite);
-    Ok(show(&Sheets {
-        frame: Frame::of(&visit, "Bulk actions"),
-        about: "One thing done to everything that fits a filter, in steps that nothing does twice.",
-        kinds: Vec::new(),
-        problems: Vec::new(),
-        whose: None,
-        sheets: vec![Sheet {
-            title: "",
-            about: "",
-            table,
-            empty: Empty {
-                says: "None was begun.",
-                then: match may_begin {
-                    true => {
-                        "One begins at a list: narrow Events, Jobs or Deliveries by a filter, and choose Do one thing to all of these."
-                    }
-                    false => "",
-                },
-                command: "",
+    Ok(show(&Sheets::one(
+        Frame::of(&visit, "Bulk actions"),
+        "One thing done to everything that fits a filter, in steps that nothing does twice.",
+        table,
+        Empty {
+            says: "None was begun.",
+            then: match may_begin {
+                true => {
+                    "One begins at a list: narrow Events, Jobs or Deliveries by a filter, and choose Do one thing to all of these."
+                }
+                false => "",
             },
-            add: None,
-        }],
-    }))
+            command: "",
+        },
+    )))
 }
 
 fn row(bulk: &BulkView, now: UnixMillis) -> Vec<Cell> {

@@ -8,13 +8,7 @@ use tollgate_core::registry::Binding;
 
 use crate::outcome::Outcome;
 use crate::table::{Cell, Part, Table, event_page};
-use crate::words::{lines_shown, took};
-
-/// The beginning of a digest, as people tell versions apart.
-pub(crate) fn short(digest: &str) -> &str {
-    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
-    hex.get(..12).unwrap_or(hex)
-}
+use crate::words::{lines_shown, short, took};
 
 /// A version was published or retired.
 pub(crate) fn stepped(version: &PluginVersion, done: &str, dry_run: bool) -> Outcome {
@@ -30,11 +24,8 @@ pub(crate) fn stepped(version: &PluginVersion, done: &str, dry_run: bool) -> Out
         Part::said(version.digest.to_string()).class("code").into(),
     ]);
     Outcome {
-        says: format!("{name} {would} {done}."),
         table,
-        text: String::new(),
-        warnings: Vec::new(),
-        ..Outcome::default()
+        ..Outcome::said(format!("{name} {would} {done}."))
     }
 }
 
@@ -71,16 +62,15 @@ pub(crate) fn bound(change: &BindingChange) -> Outcome {
         }
     }
     let would = if change.dry_run { "This would be done" } else { "Done" };
+    let says = format!(
+        "{would} on the route {} of {}: {}.",
+        change.route, change.tenant, change.what
+    );
     Outcome {
-        says: format!(
-            "{would} on the route {} of {}: {}.",
-            change.route, change.tenant, change.what
-        ),
         table,
-        text: String::new(),
         warnings: change.warnings.iter().map(|warning| mask::line(warning, 900)).collect(),
         is_nothing: change.before == change.after,
-        ..Outcome::default()
+        ..Outcome::said(says)
     }
 }
 
@@ -144,11 +134,10 @@ pub(crate) fn test_event(event: &TestEvent) -> Outcome {
         }
     };
     Outcome {
-        says,
         table,
         text,
         warnings,
-        ..Outcome::default()
+        ..Outcome::said(says)
     }
 }
 
@@ -193,11 +182,10 @@ pub(crate) fn test_delivery(delivery: &TestDelivery) -> Outcome {
         ),
     };
     Outcome {
-        says,
         table,
         text,
         warnings,
-        ..Outcome::default()
+        ..Outcome::said(says)
     }
 }
 

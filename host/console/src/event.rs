@@ -21,7 +21,7 @@ use crate::asked::Trouble;
 use crate::page::{Frame, may, show};
 use crate::table::{Cell, Part, Table, address, event_page};
 use crate::timeline::{self, Now, Step};
-use crate::visit::{Visit, field, go};
+use crate::visit::{Visit, asked, field, go};
 use crate::words::{lines_shown, number, size};
 
 /// What of a body a page shows, in bytes; the rest is a link away.
@@ -63,10 +63,7 @@ struct FoundPage {
 
 /// `GET /console/find?id=`: whatever anybody calls it by.
 pub(crate) async fn find(State(console): State<Arc<Console>>, visit: Visit, uri: Uri) -> Result<Response, Trouble> {
-    let asked: Vec<(String, String)> = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-        .into_owned()
-        .collect();
-    let id = field(&asked, "id").trim().to_owned();
+    let id = field(&asked(&uri), "id").trim().to_owned();
     let now = (console.host.now)();
     let mut table = Table::new(
         "events of that name",

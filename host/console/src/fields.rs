@@ -2,6 +2,7 @@
 
 use askama::Template;
 
+use crate::asked::Trouble;
 use crate::page::Frame;
 use crate::visit::field;
 
@@ -79,6 +80,38 @@ pub(crate) fn pairs(names: impl IntoIterator<Item = impl Into<String>>) -> Vec<(
 
 /// What is wrong with a field of a form: its name, and the problem in words.
 pub(crate) type Wrong = (String, String);
+
+/// What is said where a form that asks for a reason has none.
+pub(crate) const NO_REASON: &str = "why: say why: the history keeps it";
+
+/// Why a form comes to no call.
+pub(crate) enum Unfit {
+    /// Something is wrong with what was filled in.
+    Wrong(Vec<Wrong>),
+    Trouble(Trouble),
+}
+
+impl Unfit {
+    /// Something is wrong with the form, and not with one of its fields alone.
+    pub(crate) fn said(says: impl Into<String>) -> Self {
+        Self::at("", says)
+    }
+
+    /// Something is wrong with a field.
+    pub(crate) fn at(field: &str, says: impl Into<String>) -> Self {
+        Self::Wrong(vec![(field.to_owned(), says.into())])
+    }
+}
+
+impl From<Trouble> for Unfit {
+    /// What a call says of what was filled in is said beside it.
+    fn from(trouble: Trouble) -> Self {
+        match trouble.is_of_form() {
+            true => Self::said(trouble.says),
+            false => Self::Trouble(trouble),
+        }
+    }
+}
 
 /// The page of a form.
 #[derive(Template)]

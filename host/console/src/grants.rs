@@ -425,18 +425,9 @@ fn one(grant: &Grant) -> InlineTable {
 mod tests {
     use super::*;
 
-    fn filled(fields: &[(&str, &str)]) -> Filled {
-        let fields = fields.iter();
-        Filled(
-            fields
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-        )
-    }
-
     #[test]
     fn o14_a_grant_is_read_as_it_is_shown() {
-        let form = filled(&[
+        let form = Filled::of(&[
             ("grant.credit.granted", "true"),
             ("grant.credit.most", "20"),
             ("grant.credit.currencies", "usd"),
@@ -560,7 +551,7 @@ mod tests {
             ),
         ] {
             let fields = [&[("grant.credit.granted", "true")][..], fields].concat();
-            let wrong = read(&[ActionKind::Credit], &filled(&fields)).unwrap_err();
+            let wrong = read(&[ActionKind::Credit], &Filled::of(&fields)).unwrap_err();
             assert!(
                 wrong.iter().any(|(name, text)| name == at && text.contains(says)),
                 "{fields:?}: {wrong:?}"

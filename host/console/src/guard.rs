@@ -11,18 +11,18 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tollgate_api::{Nothing, calls};
 use tollgate_core::access::Permission;
+use tollgate_core::limits;
 use tollgate_core::portal::Origin;
 use tollgate_core::secret::Secret;
 
 use crate::asked::Trouble;
 use crate::page;
 use crate::session::{BY_LINK, Visitor, is_link};
+use crate::set_up;
 use crate::upload;
 use crate::visit::{FORM_KEY, Filled, Reached, SESSION_COOKIE, Theme, Visit, cookie, go};
 use crate::{Console, OVER, ROOT};
 
-/// The most bytes of a form.
-const FORM_BYTES_MAX: usize = 64 * 1024;
 /// What browsers may do with an answer. Nothing is loaded from anywhere but here, no script or style stands in a page, no page is framed,
 /// and a form goes here only. A referrer is for this origin alone: with none at all, browsers would not say either where a form is from.
 const HEADERS: [(HeaderName, &str); 7] = [
@@ -160,7 +160,11 @@ pub(crate) fn is_framed(console: &Console, headers: &HeaderMap) -> bool {
 
 /// The form of a request, when it is one of a page of this session.
 async fn filled(parts: &Parts, body: Body, visitor: &Visitor) -> Result<Filled, Trouble> {
-    let form = read_form(parts, body).await?;
+    let bytes_max = match parts.uri.path().starts_with(set_up::PATH) {
+        true => limits::CONSOLE_SETTINGS_FORM_BYTES_MAX,
+        false => limits::CONSOLE_FORM_BYTES_MAX,
+    };
+    let form = read_form(parts, body, bytes_max).await?;
     is_of_session(&form, visitor)?;
     Ok(form)
 }
@@ -190,17 +194,15 @@ fn is_ours(parts: &Parts) -> Result<(), Trouble> {
     ))
 }
 
-/// Reads a form that one of these pages sent.
+/// Reads a form of at most so many bytes that one of these pages sent.
 ///
 /// # Errors
 /// When another site sent it, or it is too long.
-pub(crate) async fn read_form(parts: &Parts, body: Body) -> Result<Filled, Trouble> {
+pub(crate) async fn read_form(parts: &Parts, body: Body, bytes_max: usize) -> Result<Filled, Trouble> {
     is_ours(parts)?;
-    let bytes = axum::body::to_bytes(body, FORM_BYTES_MAX).await.map_err(|_| {
-        Trouble::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("a form has at most {FORM_BYTES_MAX} bytes"),
-        )
+    let bytes = axum::body::to_bytes(body, bytes_max).await.map_err(|_| {
+        let says = format!("a form has at most {bytes_max} bytes");
+        Trouble::new(StatusCode::PAYLOAD_TOO_LARGE, says)
     })?;
     Ok(Filled(form_urlencoded::parse(&bytes).into_owned().collect()))
 }

@@ -12,7 +12,7 @@ use tollgate_core::time::UnixMillis;
 use crate::Console;
 use crate::asked::Trouble;
 use crate::page::{Frame, may, show};
-use crate::sheets::{Empty, Sheet, Sheets};
+use crate::sheets::{Empty, Sheets};
 use crate::table::{Cell, Part, Table, address};
 use crate::visit::Visit;
 use crate::words::{counted, instant, span};
@@ -47,26 +47,18 @@ pub(crate) async fn hosts(State(console): State<Arc<Console>>, visit: Visit) -> 
     if configurations.len() > 1 {
         problems.push("Their configurations differ: the tenants' files are not the same on all of them.".to_owned());
     }
+    let about = match is_alone {
+        true => "One host: it has its store alone.",
+        false => "Processes that share the store. What one of them holds, another takes over when it is gone.",
+    };
+    let empty = Empty {
+        says: "No host has had this store open yet.",
+        then: "",
+        command: "",
+    };
     Ok(show(&Sheets {
-        frame: Frame::of(&visit, "Hosts"),
-        about: match is_alone {
-            true => "One host: it has its store alone.",
-            false => "Processes that share the store. What one of them holds, another takes over when it is gone.",
-        },
-        kinds: Vec::new(),
         problems,
-        whose: None,
-        sheets: vec![Sheet {
-            title: "",
-            about: "",
-            table,
-            empty: Empty {
-                says: "No host has had this store open yet.",
-                then: "",
-                command: "",
-            },
-            add: None,
-        }],
+        ..Sheets::one(Frame::of(&visit, "Hosts"), about, table, empty)
     }))
 }
 

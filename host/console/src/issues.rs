@@ -14,7 +14,7 @@ use tollgate_core::time::UnixMillis;
 use crate::Console;
 use crate::asked::Trouble;
 use crate::page::{Frame, may, show};
-use crate::sheets::{Empty, Narrower, Sheet, Sheets};
+use crate::sheets::{Empty, Narrower, Sheets};
 use crate::table::{Cell, Part, Table, address};
 use crate::visit::Visit;
 use crate::words::number;
@@ -58,30 +58,22 @@ pub(crate) async fn issues(State(console): State<Arc<Console>>, visit: Visit, ur
     let (of_all, may_change) = (visit.visitor.who.tenant.is_none(), may(&visit, Permission::IssueWrite));
     table.rows = found.iter().map(|issue| row(issue, of_all, may_change, now)).collect();
     let is_narrowed = query.state.is_some();
+    let empty = match is_narrowed {
+        true => Empty {
+            says: "No issue is in this state.",
+            then: "",
+            command: "",
+        },
+        false => Empty {
+            says: "Nothing fails.",
+            then: "What is given up is grouped here by what failed, where and how, with what to do first.",
+            command: "",
+        },
+    };
+    let about = "Failures that are one failure: of one kind, at one place, with one code.";
     Ok(show(&Sheets {
-        frame: Frame::of(&visit, "Issues"),
-        about: "Failures that are one failure: of one kind, at one place, with one code.",
         kinds,
-        problems: Vec::new(),
-        whose: None,
-        sheets: vec![Sheet {
-            title: "",
-            about: "",
-            table,
-            empty: match is_narrowed {
-                true => Empty {
-                    says: "No issue is in this state.",
-                    then: "",
-                    command: "",
-                },
-                false => Empty {
-                    says: "Nothing fails.",
-                    then: "What is given up is grouped here by what failed, where and how, with what to do first.",
-                    command: "",
-                },
-            },
-            add: None,
-        }],
+        ..Sheets::one(Frame::of(&visit, "Issues"), about, table, empty)
     }))
 }
 

@@ -11,8 +11,10 @@ mod act;
 mod acting;
 mod asked;
 mod assets;
+mod audit;
 mod bulks;
 mod charts;
+mod destination_form;
 mod did;
 mod event;
 mod fields;
@@ -116,6 +118,7 @@ pub fn router(host: Host) -> Router {
         .route("/console/pauses", get(pauses::pauses))
         .route("/console/hosts", get(hosts::hosts))
         .route("/console/tokens", get(tokens::tokens))
+        .route("/console/audit", get(audit::audit))
         .route("/console/plugins", get(plugins::plugins))
         .route(upload::PATH, get(upload::form).post(upload::upload))
         .route("/console/plugins/{digest}", get(plugins::plugin))

@@ -16,11 +16,10 @@ use tollgate_core::filter::Listing;
 use crate::act::{ACTOR, Act};
 use crate::asked::Trouble;
 use crate::bulks::actions;
-use crate::fields::{Field, Form, Kind, line};
+use crate::fields::{Field, Form, Kind, NO_REASON, Unfit, line};
 use crate::page::{Frame, may, show, show_as};
-use crate::settings::asked;
 use crate::table::address;
-use crate::visit::{Filled, Visit, field};
+use crate::visit::{Filled, Visit, asked, field, named};
 use crate::{Console, ROOT, acting};
 
 /// How long a link may be asked to last by the form; the command line takes any time.
@@ -35,7 +34,7 @@ const TIMES: [(&str, &str); 6] = [
 
 /// `GET /console/make/{what}`: the form.
 pub(crate) async fn form(visit: Visit, Path(what): Path<String>, uri: Uri) -> Result<Response, Trouble> {
-    Ok(show(&blank(&visit, &what, &asked(&uri), String::new())?))
+    Ok(show(&blank(&visit, &what, &asked(&uri))?))
 }
 
 /// `POST /console/make/{what}`: what would be made.
@@ -45,18 +44,19 @@ pub(crate) async fn preview(
     Path(what): Path<String>,
     form: Filled,
 ) -> Result<Response, Trouble> {
-    let again = |says: String| Ok(show_as(StatusCode::BAD_REQUEST, &blank(&visit, &what, &form.0, says)?));
-    if form.given("why").is_none() {
-        return again("why: say why: the history keeps it".to_owned());
-    }
-    let act = match act(&visit, &what, &form) {
-        Ok(act) => act,
-        Err(says) => return again(says),
+    let looked = match act(&visit, &what, &form) {
+        _ if form.given("why").is_none() => Err(Unfit::said(NO_REASON)),
+        Ok(act) => acting::looked_at(&console, &visit, act, form.get("why"), back(&what, &form.0)).await,
+        Err(says) => Err(Unfit::said(says)),
     };
-    match acting::looked_at(&console, &visit, act, form.get("why"), back(&what, &form.0)).await {
-        // What is wrong with what was filled in is said beside it.
-        Err(trouble) if matches!(trouble.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT) => again(trouble.says),
-        page => page,
+    match looked {
+        Err(Unfit::Wrong(wrong)) => {
+            let mut page = blank(&visit, &what, &form.0)?;
+            page.blame(wrong);
+            Ok(show_as(StatusCode::BAD_REQUEST, &page))
+        }
+        Err(Unfit::Trouble(trouble)) => Err(trouble),
+        Ok(page) => Ok(page),
     }
 }
 
@@ -68,7 +68,7 @@ fn back(what: &str, fields: &[(String, String)]) -> String {
     }
 }
 
-fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) -> Result<Form, Trouble> {
+fn blank(visit: &Visit, what: &str, fields: &[(String, String)]) -> Result<Form, Trouble> {
     let needs = if what == "bulk" {
         Permission::BulkWrite
     } else {
@@ -85,8 +85,6 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
         own.as_deref().unwrap_or_default(),
         back(what, fields),
     );
-    form.why = field(fields, "why").to_owned();
-    form.wrong = wrong;
     form.frame.title = match what {
         "token" => {
             form.about = "It is shown once, when it is made. Nobody gives more than they have.".to_owned();
@@ -156,9 +154,7 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
             "Make a portal link"
         }
         "bulk" => {
-            let list: Listing = field(fields, "of")
-                .parse()
-                .map_err(|error| Trouble::bad(format!("of: {error}")))?;
+            let list: Listing = named("of", field(fields, "of")).map_err(Trouble::bad)?;
             form.about =
                 "It is done to all that fits now, in steps; what comes in meanwhile is left alone. It can be ended."
                     .to_owned();
@@ -187,12 +183,7 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
         _ => return Err(Trouble::not_found("there is no such thing to make")),
     }
     .to_owned();
-    for one in &mut form.fields {
-        let was = field(fields, &one.name);
-        if !was.is_empty() {
-            one.value = was.to_owned();
-        }
-    }
+    form.refill(fields);
     Ok(form)
 }
 
@@ -236,7 +227,7 @@ fn act(visit: &Visit, what: &str, form: &Filled) -> Result<Act, String> {
                 .into_iter()
                 .filter(|word| form.get(&format!("may-{word}")) == "on");
             let path = TenantPath {
-                tenant: tenant.parse().map_err(|error| format!("tenant: {error}"))?,
+                tenant: named("tenant", &tenant)?,
             };
             let body = NewLinkBody {
                 may: chosen.map(str::to_owned).collect(),

@@ -4,9 +4,9 @@ use tollgate_api::bulk::{AbortBody, BulkAnswer, BulkBody, BulkPath, BulkView};
 use tollgate_api::hosts::{DrainBody, HostPath};
 use tollgate_api::issues::{IssueBody, IssuePath};
 use tollgate_api::lists::OfEvent;
-use tollgate_api::pauses::Pause;
-use tollgate_api::plugins::ActBody;
-use tollgate_api::{Nothing, calls};
+use tollgate_api::pauses::{DestinationPath, Pause};
+use tollgate_api::plugins::{ActBody, RoutePath};
+use tollgate_api::{Call, Nothing, calls};
 use tollgate_core::issue::IssueState;
 use tollgate_core::mask;
 use tollgate_core::secret::Secret;
@@ -182,15 +182,7 @@ pub(crate) async fn pause(
     place: &Paused,
     body: &ActBody,
 ) -> Result<Outcome, Trouble> {
-    let nothing = Nothing {};
-    let pause = match place {
-        Paused::Route(path) => console.ask::<calls::PauseRoute>(token, path, &nothing, body).await?,
-        Paused::Destination(path) => {
-            console
-                .ask::<calls::PauseDestination>(token, path, &nothing, body)
-                .await?
-        }
-    };
+    let pause = at::<calls::PauseRoute, calls::PauseDestination>(console, token, place, body).await?;
     let would = if body.dry_run { "would be" } else { "is" };
     Ok(Outcome::said(format!("{} {would} paused.", named(&pause))))
 }
@@ -201,15 +193,7 @@ pub(crate) async fn resume(
     place: &Paused,
     body: &ActBody,
 ) -> Result<Outcome, Trouble> {
-    let nothing = Nothing {};
-    let pause = match place {
-        Paused::Route(path) => console.ask::<calls::ResumeRoute>(token, path, &nothing, body).await?,
-        Paused::Destination(path) => {
-            console
-                .ask::<calls::ResumeDestination>(token, path, &nothing, body)
-                .await?
-        }
-    };
+    let pause = at::<calls::ResumeRoute, calls::ResumeDestination>(console, token, place, body).await?;
     let would = if body.dry_run { "would go" } else { "goes" };
     Ok(Outcome::said(format!(
         "{}, paused since {} by {}, {would} on.",
@@ -217,6 +201,18 @@ pub(crate) async fn resume(
         pause.at,
         mask::line(&pause.actor, 100)
     )))
+}
+
+/// Asks the call for a route, or that for a destination.
+async fn at<R, D>(console: &Console, token: &Secret, place: &Paused, body: &ActBody) -> Result<Pause, Trouble>
+where
+    R: Call<Path = RoutePath, Query = Nothing, Body = ActBody, Answer = Pause>,
+    D: Call<Path = DestinationPath, Query = Nothing, Body = ActBody, Answer = Pause>,
+{
+    match place {
+        Paused::Route(path) => console.ask::<R>(token, path, &Nothing {}, body).await,
+        Paused::Destination(path) => console.ask::<D>(token, path, &Nothing {}, body).await,
+    }
 }
 
 fn named(pause: &Pause) -> String {

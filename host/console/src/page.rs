@@ -25,7 +25,7 @@ pub(crate) struct Link {
 }
 
 /// Each page of the menu: group, name, address below [`ROOT`], and what its reader must be allowed.
-const MENU: [(&str, &str, &str, Permission); 22] = [
+const MENU: [(&str, &str, &str, Permission); 23] = [
     ("", "Overview", "", Permission::PluginRead),
     ("Needs a person", "Undelivered", "/undelivered", Permission::ReceiptRead),
     ("Needs a person", "Issues", "/issues", Permission::ReceiptRead),
@@ -43,6 +43,7 @@ const MENU: [(&str, &str, &str, Permission); 22] = [
     ("What happened", "Deliveries", "/deliveries", Permission::ReceiptRead),
     ("What happened", "Refused", "/refused", Permission::ReceiptRead),
     ("What happened", "Bulk actions", "/bulk", Permission::ReceiptRead),
+    ("What happened", "Audit", "/audit", Permission::PluginRead),
     ("What runs", "Plugins", "/plugins", Permission::PluginRead),
     ("What runs", "Budgets", "/budgets", Permission::ReceiptRead),
     ("What runs", "Pauses", "/pauses", Permission::PluginRead),

@@ -15,10 +15,10 @@ use tollgate_core::ids::TenantName;
 use crate::Console;
 use crate::asked::Trouble;
 use crate::page::{Frame, may, show};
-use crate::settings::{asked, tenant};
+use crate::settings::tenant;
 use crate::sheets::{Empty, Sheet, Sheets};
 use crate::table::{Cell, Part, Table, address};
-use crate::visit::Visit;
+use crate::visit::{Visit, asked};
 
 /// `GET /console/pauses`.
 pub(crate) async fn pauses(State(console): State<Arc<Console>>, visit: Visit, uri: Uri) -> Result<Response, Trouble> {
@@ -66,7 +66,7 @@ pub(crate) async fn pauses(State(console): State<Arc<Console>>, visit: Visit, ur
         add: None,
     }];
     if let Some(tenant) = &tenant {
-        sheets.extend(running(&console, &visit, tenant, &paused, may_pause).await?);
+        sheets.push(running(&console, &visit, tenant, &paused, may_pause).await?);
     }
     Ok(show(&Sheets {
         frame: Frame::of(&visit, "Pauses"),
@@ -97,7 +97,7 @@ async fn running(
     tenant: &TenantName,
     paused: &[Pause],
     may_pause: bool,
-) -> Result<Option<Sheet>, Trouble> {
+) -> Result<Sheet, Trouble> {
     let path = TenantPath { tenant: tenant.clone() };
     let routes = console
         .ask::<calls::Routes>(&visit.visitor.token, &path, &Nothing {}, &Nothing {})
@@ -105,10 +105,10 @@ async fn running(
     let destinations: BTreeSet<_> = routes.iter().flat_map(|route| route.destinations.clone()).collect();
     let places = routes
         .iter()
-        .map(|route| (Place::Route(route.route.clone()), route.destinations.len()))
-        .chain(destinations.into_iter().map(|name| (Place::Destination(name), 0)));
+        .map(|route| Place::Route(route.route.clone()))
+        .chain(destinations.into_iter().map(Place::Destination));
     let mut table = Table::new("what runs", &[("Runs", "main"), ("Leads to", "wide"), ("", "act")]);
-    for (place, _) in places.filter(|(place, _)| paused.iter().all(|pause| pause.place != *place)) {
+    for place in places.filter(|place| paused.iter().all(|pause| pause.place != *place)) {
         let leads_to = routes.iter().find(|route| Place::Route(route.route.clone()) == place);
         let leads_to = leads_to.map(|route| {
             let names: Vec<_> = route.destinations.iter().map(ToString::to_string).collect();
@@ -126,7 +126,7 @@ async fn running(
             Cell::maybe(may_pause.then(pause)),
         ]);
     }
-    Ok(Some(Sheet {
+    Ok(Sheet {
         title: "What runs",
         about: "",
         table,
@@ -136,5 +136,5 @@ async fn running(
             command: "",
         },
         add: None,
-    }))
+    })
 }

@@ -21,14 +21,11 @@ use tollgate_core::time::UnixMillis;
 
 use crate::Console;
 use crate::asked::Trouble;
-use crate::did::short;
 use crate::grants;
 use crate::page::{Frame, may, show};
-use crate::promoting::route_page;
-use crate::settings::asked;
-use crate::table::{Cell, Part, Table, address};
-use crate::visit::{Visit, field};
-use crate::words::{lines_shown, number, size};
+use crate::table::{Cell, Part, Table, address, route_page};
+use crate::visit::{Visit, asked, field};
+use crate::words::{lines_shown, number, short, size};
 
 /// Routes that a version's page lists.
 const ROUTES_SHOWN: usize = 20;

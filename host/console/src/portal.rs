@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tollgate_api::whoami::WhoAmI;
 use tollgate_api::{Nothing, calls};
 use tollgate_core::access::Capability;
+use tollgate_core::limits;
 use tollgate_core::secret::Secret;
 
 use crate::asked::Trouble;
@@ -69,7 +70,7 @@ pub(crate) async fn come_in(
         Err(Trouble { status, .. }) => return status.into_response(),
     };
     let again = |status, says| ask_in(&console, headers, status, says, &who);
-    match read_form(&parts, body).await {
+    match read_form(&parts, body, limits::CONSOLE_FORM_BYTES_MAX).await {
         Ok(form) if is_own_form(headers, &form) => {}
         Ok(_) => return again(StatusCode::FORBIDDEN, OPEN_FOR_TOO_LONG),
         Err(Trouble { status, .. }) => return again(status, "Another site sent this form. Go in from here."),

@@ -16,12 +16,11 @@ use crate::Console;
 use crate::act::{ACTOR, Act, Binding};
 use crate::acting::looked_at;
 use crate::asked::Trouble;
-use crate::did::short;
-use crate::fields::{Field, Form, Kind, line};
+use crate::fields::{Field, Form, Kind, NO_REASON, Unfit, line};
 use crate::page::{Frame, may, show, show_as};
-use crate::settings::asked;
-use crate::table::address;
-use crate::visit::{Filled, Visit, field};
+use crate::table::{address, route_page, segment};
+use crate::visit::{Filled, Visit, asked, field, named};
+use crate::words::short;
 
 /// What is to be done, by the last part of a form's address.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -110,24 +109,17 @@ pub(crate) async fn preview(
     form: Filled,
 ) -> Result<Response, Trouble> {
     let looked = match act(&what, &form) {
-        Ok(act) => {
-            let looked = looked_at(&console, &visit, act, form.get("why"), back(&form.0)).await;
-            match looked {
-                Err(trouble) if matches!(trouble.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT) => {
-                    Err((String::new(), trouble.says))
-                }
-                page => return page,
-            }
-        }
-        Err(wrong) => Err(wrong),
+        Ok(act) => looked_at(&console, &visit, act, form.get("why"), back(&form.0)).await,
+        Err(unfit) => Err(unfit),
     };
     match looked {
-        Ok(page) => Ok(page),
-        Err(wrong) => {
+        Err(Unfit::Wrong(wrong)) => {
             let mut page = blank(&console, &visit, &what, &form.0).await?;
-            page.blame(vec![wrong]);
+            page.blame(wrong);
             Ok(show_as(StatusCode::BAD_REQUEST, &page))
         }
+        Err(Unfit::Trouble(trouble)) => Err(trouble),
+        Ok(page) => Ok(page),
     }
 }
 
@@ -143,17 +135,6 @@ fn back(fields: &[(String, String)]) -> String {
     }
 }
 
-/// The page of a route.
-pub(crate) fn route_page(tenant: &str, route: &str) -> String {
-    address(&format!("/routes/{}/{}", segment(tenant), segment(route)), &[])
-}
-
-/// Names are of letters, digits and few marks; what is none of that stands in no address.
-pub(crate) fn segment(text: &str) -> String {
-    let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '@');
-    text.chars().filter(is_plain).take(100).collect()
-}
-
 async fn blank(console: &Console, visit: &Visit, what: &str, given: &[(String, String)]) -> Result<Form, Trouble> {
     let wanted = Wanted::of(what).ok_or_else(|| Trouble::not_found("there is no such thing to do"))?;
     if !may(visit, Permission::PluginPromote) {
@@ -162,16 +143,16 @@ async fn blank(console: &Console, visit: &Visit, what: &str, given: &[(String, S
             "your token brings no plugin to a route; the operator's and a tenant admin's do",
         ));
     }
-    let named = |name: &'static str| (name, field(given, name).to_owned());
+    let kept = |name: &'static str| (name, field(given, name).to_owned());
     let action = format!("{}/bring/{}", crate::ROOT, segment(what));
     let mut form = Form::new(Frame::of(visit, wanted.title()), action, "", back(given));
     form.about = wanted.about().to_owned();
     match wanted {
-        Wanted::Step(_) => form.of = vec![named("plugin")],
-        Wanted::Leave(_) => form.of = vec![named("tenant"), named("route")],
+        Wanted::Step(_) => form.of = vec![kept("plugin")],
+        Wanted::Leave(_) => form.of = vec![kept("tenant"), kept("route")],
         Wanted::Bring(binding) => {
-            form.of = vec![named("tenant"), named("route")];
-            let path = path(given)?;
+            form.of = vec![kept("tenant"), kept("route")];
+            let path = route_path(given).map_err(Trouble::bad)?;
             let token = &visit.visitor.token;
             let nothing = Nothing {};
             let route = console
@@ -230,27 +211,24 @@ pub(crate) fn version_name(version: &PluginVersion) -> String {
     )
 }
 
-fn path(given: &[(String, String)]) -> Result<RoutePath, Trouble> {
+/// The route that a form is about.
+///
+/// # Errors
+/// In words, when it names none.
+pub(crate) fn route_path(given: &[(String, String)]) -> Result<RoutePath, String> {
     Ok(RoutePath {
-        tenant: field(given, "tenant")
-            .parse()
-            .map_err(|error| Trouble::bad(format!("tenant: {error}")))?,
-        route: field(given, "route")
-            .parse()
-            .map_err(|error| Trouble::bad(format!("route: {error}")))?,
+        tenant: named("tenant", field(given, "tenant"))?,
+        route: named("route", field(given, "route"))?,
     })
 }
 
 /// The call that a form asks for.
-fn act(what: &str, form: &Filled) -> Result<Act, (String, String)> {
-    let general = |says: &str| (String::new(), says.to_owned());
-    let wanted = Wanted::of(what).ok_or_else(|| general("there is no such thing to do"))?;
-    let why = form
-        .given("why")
-        .ok_or_else(|| general("why: say why: the history keeps it"))?;
+fn act(what: &str, form: &Filled) -> Result<Act, Unfit> {
+    let wanted = Wanted::of(what).ok_or_else(|| Unfit::said("there is no such thing to do"))?;
+    let why = form.given("why").ok_or_else(|| Unfit::said(NO_REASON))?;
     let (dry_run, actor) = (false, ACTOR.to_owned());
     let binding = |binding, plugin, per_mille| {
-        let path = path(&form.0).map_err(|trouble| general(&trouble.says))?;
+        let path = route_path(&form.0).map_err(Unfit::said)?;
         let body = ChangeBody {
             plugin,
             per_mille,
@@ -271,11 +249,11 @@ fn act(what: &str, form: &Filled) -> Result<Act, (String, String)> {
         Wanted::Leave(of) => binding(of, None, None),
         Wanted::Bring(of) => {
             let plugin = form.given("plugin");
-            let plugin = plugin.ok_or_else(|| ("plugin".to_owned(), "choose a version".to_owned()))?;
+            let plugin = plugin.ok_or_else(|| Unfit::at("plugin", "choose a version"))?;
             let share = match of {
                 Binding::Canary => {
                     let share = per_mille(form.get("share"));
-                    Some(share.ok_or_else(|| ("share".to_owned(), "write a number from 0.1 to 99.9".to_owned()))?)
+                    Some(share.ok_or_else(|| Unfit::at("share", "write a number from 0.1 to 99.9"))?)
                 }
                 _ => None,
             };
@@ -318,16 +296,8 @@ mod tests {
 
     #[test]
     fn w1_a_form_brings_what_it_names_and_nothing_else() {
-        let filled = |fields: &[(&str, &str)]| {
-            Filled(
-                fields
-                    .iter()
-                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                    .collect(),
-            )
-        };
         let of = [("tenant", "acme"), ("route", "cashback"), ("why", "w")];
-        let with = |more: &[(&str, &str)]| filled(&[&of[..], more].concat());
+        let with = |more: &[(&str, &str)]| Filled::of(&[&of[..], more].concat());
         let Ok(Act::Binding(Binding::Canary, path, body)) =
             act("canary", &with(&[("plugin", "sha256:aa"), ("share", "5")]))
         else {
@@ -346,11 +316,11 @@ mod tests {
             ("promote", with(&[])),
             (
                 "promote",
-                filled(&[("tenant", "acme"), ("route", "r"), ("plugin", "x")]),
+                Filled::of(&[("tenant", "acme"), ("route", "r"), ("plugin", "x")]),
             ),
             (
                 "shadow",
-                filled(&[("tenant", "No One"), ("route", "r"), ("plugin", "x"), ("why", "w")]),
+                Filled::of(&[("tenant", "No One"), ("route", "r"), ("plugin", "x"), ("why", "w")]),
             ),
             ("erase", with(&[])),
         ] {

@@ -19,14 +19,12 @@ use tollgate_core::time::UnixMillis;
 
 use crate::Console;
 use crate::asked::Trouble;
-use crate::did::short;
 use crate::grants;
 use crate::page::{Frame, may, show};
 use crate::plugins::budget_rows;
-use crate::promoting::segment;
-use crate::table::{Cell, Part, Table, address};
+use crate::table::{Cell, Part, Table, address, segment};
 use crate::visit::Visit;
-use crate::words::{counted, lines_shown, number};
+use crate::words::{counted, lines_shown, number, short};
 
 /// Other versions that are offered; the plugin's page has all of them.
 const OTHERS_MAX: usize = 8;

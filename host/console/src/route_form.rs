@@ -73,6 +73,8 @@ pub(crate) struct Now {
     table: Option<TomlTable>,
 }
 
+/// Where integers of TOML end. A fraction that is greater may have been an integer.
+const INTEGER_END: f64 = 9_223_372_036_854_775_808.0;
 /// Keys that have fields of their own.
 const OWN: [&str; 8] = [
     "sources",
@@ -104,6 +106,13 @@ impl Now {
             "its types"
         } else if now.text("filter").contains(char::is_control) {
             "its filter"
+        } else if !now
+            .table
+            .as_ref()
+            .and_then(|table| table.get("config"))
+            .is_none_or(has_json)
+        {
+            "its configuration"
         } else {
             return Ok(now);
         };
@@ -277,13 +286,14 @@ fn config_fields(asks: &Asks, now: &Json) -> Vec<Field> {
         .iter()
         .map(|(key, schema)| config_field(key, schema, &now[key.as_str()], required.contains(&key.as_str())))
         .collect();
-    if document["additionalProperties"] != Json::Bool(false) {
-        let others = now
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(key, _)| !properties.contains_key(*key));
-        let others: Map<String, Json> = others.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let others = now
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| !properties.contains_key(*key));
+    let others: Map<String, Json> = others.map(|(key, value)| (key.clone(), value.clone())).collect();
+    // What this version of the plugin does not know is shown as well: whoever sets it is told.
+    if document["additionalProperties"] != Json::Bool(false) || !others.is_empty() {
         fields.push(Field {
             kind: Kind::Lines(3),
             value: match others.is_empty() {
@@ -312,6 +322,32 @@ enum Shape {
     Json,
 }
 
+impl Shape {
+    /// Whether a browser sends a value back as it is from a field of this shape, and it is read as the same: lines lose their ends,
+    /// texts what is empty around them, and nothing is what was left out.
+    fn keeps(&self, schema: &Json, value: &Json) -> bool {
+        let is_line = |text: &str| !text.is_empty() && text.trim() == text && !text.contains(char::is_control);
+        match self {
+            Self::Text => value.as_str().is_some_and(is_line),
+            Self::Number => value.is_number(),
+            Self::Choice => chosen_from(schema).contains(value),
+            Self::Texts => value
+                .as_array()
+                .is_some_and(|items| !items.is_empty() && items.iter().all(|item| item.as_str().is_some_and(is_line))),
+            Self::Json => true,
+        }
+    }
+}
+
+/// What a property may be that is chosen.
+fn chosen_from(schema: &Json) -> Vec<Json> {
+    match schema["enum"].as_array() {
+        Some(values) => values.clone(),
+        None => vec![Json::Bool(true), Json::Bool(false)],
+    }
+}
+
+/// What the schema says that fills a property in.
 fn shape(schema: &Json) -> Shape {
     if schema["enum"].is_array() || schema["type"] == "boolean" {
         return Shape::Choice;
@@ -328,6 +364,11 @@ fn name(key: &str) -> String {
     format!("config.{key}")
 }
 
+/// The field of a property whose value no field of its shape would keep.
+fn name_as_json(key: &str) -> String {
+    format!("json.{key}")
+}
+
 fn pretty(value: &Json) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
@@ -340,20 +381,24 @@ fn config_field(key: &str, schema: &Json, now: &Json, required: bool) -> Field {
     if let (Some(first), Some(rest)) = (label.get(..1), label.get(1..)) {
         label = format!("{}{rest}", first.to_uppercase());
     }
-    let shape = shape(schema);
+    let by_schema = shape(schema);
+    let is_default = now.is_null();
+    let now = if is_default { &schema["default"] } else { now };
+    let (name, shape, now) = match (now.is_null() || by_schema.keeps(schema, now), is_default) {
+        (true, _) => (name(key), by_schema, now),
+        // Left empty, it is the default by itself.
+        (false, true) => (name(key), by_schema, &Json::Null),
+        (false, false) => (name_as_json(key), Shape::Json, now),
+    };
     let choices = || {
-        let given = match schema["enum"].as_array() {
-            Some(values) => values.clone(),
-            None => vec![Json::Bool(true), Json::Bool(false)],
-        };
         let none = (
             String::new(),
             if required { "choose one" } else { "not set" }.to_owned(),
         );
-        let each = given.iter().map(|value| (value.to_string(), shown(value)));
+        let given = chosen_from(schema).into_iter();
+        let each = given.map(|value| (value.to_string(), shown(&value)));
         std::iter::once(none).chain(each).collect()
     };
-    let now = if now.is_null() { &schema["default"] } else { now };
     let (kind, value) = match shape {
         Shape::Text => (Kind::Line, now.as_str().unwrap_or_default().to_owned()),
         Shape::Number => (
@@ -377,7 +422,7 @@ fn config_field(key: &str, schema: &Json, now: &Json, required: bool) -> Field {
     Field {
         kind,
         value,
-        ..line(&name(key), &label, &hint(schema, &shape), required)
+        ..line(&name, &label, &hint(schema, &shape), required)
     }
 }
 
@@ -480,15 +525,18 @@ pub(crate) fn read(runs: &Runs, asks: &Asks, form: &Filled) -> Result<TomlTable,
             }
             match config(asks, form) {
                 Ok(members) if members.is_empty() => {}
-                Ok(members) => match toml_table(&members) {
-                    Some(config) => {
-                        table.insert("config", Item::Table(config));
+                Ok(members) => {
+                    let mut config = TomlTable::new();
+                    for (key, value) in &members {
+                        match toml_of(value) {
+                            Ok(value) => {
+                                config.insert(key, toml_edit::value(value));
+                            }
+                            Err(says) => wrong.push((field_of(asks, form, key), says)),
+                        }
                     }
-                    None => wrong.push((
-                        "config".to_owned(),
-                        "null has no place in a configuration: leave it out".to_owned(),
-                    )),
-                },
+                    table.insert("config", Item::Table(config));
+                }
                 Err(said) => wrong.extend(said),
             }
         }
@@ -527,6 +575,21 @@ pub(crate) fn place(form: &Filled) -> Option<String> {
 
 /// The configuration that the fields say, checked by the schema.
 fn config(asks: &Asks, form: &Filled) -> Result<Map<String, Json>, Vec<Wrong>> {
+    let (members, mut wrong) = filled_in(asks, form);
+    if let (Some(schema), true) = (&asks.schema, wrong.is_empty()) {
+        for problem in schema.check(&Json::Object(members.clone())) {
+            let place = match problem.path.0.first() {
+                Some(Segment::Key(key)) => field_of(asks, form, key),
+                _ => "config".to_owned(),
+            };
+            wrong.push((place, problem.to_string()));
+        }
+    }
+    if wrong.is_empty() { Ok(members) } else { Err(wrong) }
+}
+
+/// What the fields of a configuration say, and what is wrong with how it is written.
+fn filled_in(asks: &Asks, form: &Filled) -> (Map<String, Json>, Vec<Wrong>) {
     let mut wrong = Vec::new();
     let mut members = match form.given("config").map(|text| serde_json::from_str::<Json>(&text)) {
         None => Map::new(),
@@ -540,71 +603,66 @@ fn config(asks: &Asks, form: &Filled) -> Result<Map<String, Json>, Vec<Wrong>> {
             Map::new()
         }
     };
-    let Some(schema) = &asks.schema else {
-        return if wrong.is_empty() { Ok(members) } else { Err(wrong) };
-    };
-    for (key, property) in schema.document()["properties"].as_object().into_iter().flatten() {
-        let field = name(key);
+    let document = asks.schema.as_ref().map(ConfigSchema::document);
+    let properties = document.and_then(|document| document["properties"].as_object());
+    for (key, property) in properties.into_iter().flatten() {
+        let field = field_of(asks, form, key);
         let Some(text) = form.given(&field) else { continue };
-        let mut blame = |says: String| wrong.push((field.clone(), says));
-        let value = match shape(property) {
-            Shape::Text => Json::String(text),
-            Shape::Texts => text
+        let shape = match field == name_as_json(key) {
+            true => Shape::Json,
+            false => shape(property),
+        };
+        let value = match shape {
+            Shape::Text => Ok(Json::String(text)),
+            Shape::Texts => Ok(text
                 .lines()
                 .map(str::trim)
                 .filter(|line| !line.is_empty())
                 .collect::<Vec<_>>()
-                .into(),
+                .into()),
             Shape::Number => match serde_json::from_str::<serde_json::Number>(text.trim()) {
-                Ok(number) => Json::Number(number),
-                Err(_) => {
-                    blame(format!("`{}` is no number", mask::line(&text, 40)));
-                    continue;
-                }
+                Ok(number) => Ok(Json::Number(number)),
+                Err(_) => Err(format!("`{}` is no number", mask::line(&text, 40))),
             },
-            Shape::Choice | Shape::Json => match serde_json::from_str(&text) {
-                Ok(value) => value,
-                Err(error) => {
-                    blame(format!("this is no JSON: {error}"));
-                    continue;
-                }
-            },
+            Shape::Choice | Shape::Json => {
+                serde_json::from_str(&text).map_err(|error| format!("this is no JSON: {error}"))
+            }
         };
-        members.insert(key.clone(), value);
-    }
-    if wrong.is_empty() {
-        for problem in schema.check(&Json::Object(members.clone())) {
-            let place = match problem.path.0.first() {
-                Some(Segment::Key(key)) if schema.document()["properties"].get(key).is_some() => name(key),
-                _ => "config".to_owned(),
-            };
-            wrong.push((place, problem.to_string()));
+        match value {
+            Ok(value) => {
+                members.insert(key.clone(), value);
+            }
+            Err(says) => wrong.push((field, says)),
         }
     }
-    if wrong.is_empty() { Ok(members) } else { Err(wrong) }
+    (members, wrong)
 }
 
-/// None where a null stands in it, which TOML does not have.
-fn toml_table(members: &Map<String, Json>) -> Option<TomlTable> {
-    let mut table = TomlTable::new();
-    for (key, value) in members {
-        table.insert(key, toml_edit::value(toml_of(value)?));
+/// The field of a form that a property of the configuration was filled in with.
+fn field_of(asks: &Asks, form: &Filled, key: &str) -> String {
+    let properties = asks.schema.as_ref().map(|schema| &schema.document()["properties"]);
+    match properties.is_some_and(|properties| properties.get(key).is_some()) {
+        false => "config".to_owned(),
+        true if form.given(&name_as_json(key)).is_some() => name_as_json(key),
+        true => name(key),
     }
-    Some(table)
 }
 
-fn toml_of(value: &Json) -> Option<Value> {
-    Some(match value {
-        Json::Null => return None,
+/// # Errors
+/// In words, when TOML has no such value, or only another that is near.
+fn toml_of(value: &Json) -> Result<Value, String> {
+    Ok(match value {
+        Json::Null => return Err("null has no place in a configuration: leave it out".to_owned()),
         Json::Bool(value) => (*value).into(),
         Json::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(integer), _) => integer.into(),
-            (None, Some(float)) => float.into(),
-            (None, None) => return None,
+            // As JSON is read, an integer that is too great is a fraction by now, and another number.
+            (None, Some(float)) if float.is_finite() && float.abs() < INTEGER_END => float.into(),
+            (None, _) => return Err(format!("settings have no integer beyond {}", i64::MAX)),
         },
         Json::String(text) => text.as_str().into(),
         Json::Array(items) => {
-            let items: Option<Array> = items.iter().map(toml_of).collect();
+            let items: Result<Array, String> = items.iter().map(toml_of).collect();
             Value::Array(items?)
         }
         Json::Object(members) => {
@@ -615,6 +673,23 @@ fn toml_of(value: &Json) -> Option<Value> {
             Value::InlineTable(table)
         }
     })
+}
+
+/// Whether JSON says all that a part of the settings says, and is read as the same: it has no times, and no number that is none.
+fn has_json(item: &Item) -> bool {
+    let value = |value: &Value| has_json(&Item::Value(value.clone()));
+    match item {
+        Item::Value(Value::Datetime(_)) => false,
+        Item::Value(Value::Float(number)) => {
+            let json = Json::from(*number.value());
+            number.value().abs() < INTEGER_END && serde_json::from_str::<Json>(&json.to_string()).ok() == Some(json)
+        }
+        Item::Value(Value::Array(items)) => items.iter().all(value),
+        Item::Value(Value::InlineTable(table)) => table.iter().all(|(_, one)| value(one)),
+        Item::Value(Value::String(_) | Value::Integer(_) | Value::Boolean(_)) | Item::None => true,
+        Item::Table(table) => table.iter().all(|(_, item)| has_json(item)),
+        Item::ArrayOfTables(tables) => tables.iter().all(|table| table.iter().all(|(_, item)| has_json(item))),
+    }
 }
 
 fn json_of_item(item: &Item) -> Json {
@@ -669,15 +744,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn filled(fields: &[(&str, &str)]) -> Filled {
-        let fields = fields.iter();
-        Filled(
-            fields
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-        )
-    }
 
     /// What a browser sends of these fields, where nobody touches them.
     fn sent(fields: Vec<Field>) -> Filled {
@@ -739,7 +805,7 @@ mod tests {
         );
         let mode = shown.iter().find(|field| field.name == "config.mode").unwrap();
         assert!(matches!(&mode.kind, Kind::One(choices) if choices.len() == 3) && mode.value == "\"fast\"");
-        let form = filled(&[
+        let form = Filled::of(&[
             ("sources", "shop"),
             ("types", "order.paid"),
             ("more_types", "refund.*"),
@@ -808,6 +874,14 @@ mod tests {
             ),
             ("types = [\"a,b\"]\nplugin = \"bonus\"\n", Some("its types")),
             (
+                "plugin = \"bonus\"\nconfig = { until = 2026-11-30 }\n",
+                Some("its configuration"),
+            ),
+            (
+                "plugin = \"bonus\"\nconfig = { shares = [{ most = inf }] }\n",
+                Some("its configuration"),
+            ),
+            (
                 "filter = \"\"\"body.a:1\nbody.b:2\"\"\"\nplugin = \"bonus\"\n",
                 Some("its filter"),
             ),
@@ -817,6 +891,41 @@ mod tests {
                 (Ok(_), None) => {}
                 (Err(said), Some(says)) => assert!(said.contains(says), "{text}: {said}"),
                 (now, _) => panic!("{text}: {:?}", now.err()),
+            }
+        }
+    }
+
+    #[test]
+    fn o14_a_configuration_that_nobody_touches_stays_what_it_is() {
+        let runs = Runs::of("plugin:bonus").unwrap();
+        let offered = Offered {
+            sources: Vec::new(),
+            destinations: Vec::new(),
+            types: Vec::new(),
+        };
+        for config in [
+            "currency = \" USD \"",
+            "currency = \"one\\ntwo\"",
+            "currency = \"\"",
+            "currency = 5",
+            "types = []",
+            "types = [\"a\", \" b\"]",
+            "types = [\"a\\nb\"]",
+            "mode = \"neither\"",
+            "share = 0.1",
+            "share = 1.0",
+            "unknown = [1, { a = true }]",
+            "limit = { days = 9223372036854775807 }",
+        ] {
+            let text = format!("plugin = \"bonus\"\n\n[config]\n{config}\nrate = 5\n");
+            let table = text.parse::<DocumentMut>().unwrap().as_table().clone();
+            let now = Now::of(table.clone(), &asks()).unwrap();
+            let shown = sent(fields(&runs, &asks(), &offered, &now));
+            let (found, wrong) = filled_in(&asks(), &shown);
+            assert_eq!(wrong, [], "{config}");
+            for (key, value) in json_of_item(&table["config"]).as_object().unwrap() {
+                assert_eq!(found.get(key), Some(value), "{config}");
+                assert!(toml_of(value).is_ok(), "{config}");
             }
         }
     }
@@ -844,6 +953,16 @@ mod tests {
                 "config.limit",
                 "no JSON",
             ),
+            (
+                &[("config.rate", "5"), ("config.share", "18446744073709551615")],
+                "config.share",
+                "no integer beyond",
+            ),
+            (
+                &[("config.rate", "5"), ("json.share", "1e400")],
+                "json.share",
+                "no JSON",
+            ),
             (&[("config.rate", "5"), ("filter", "body.a:>=")], "filter", "character"),
             (
                 &[("config.rate", "5"), ("more", "plugin = \"x\"")],
@@ -857,13 +976,13 @@ mod tests {
                 "name one",
             ),
         ] {
-            let wrong = read(&runs, &asks(), &filled(fields)).unwrap_err();
+            let wrong = read(&runs, &asks(), &Filled::of(fields)).unwrap_err();
             assert!(
                 wrong.iter().any(|(name, text)| name == at && text.contains(says)),
                 "{fields:?}: {wrong:?}"
             );
         }
-        let mark = place(&filled(&[("filter", "body.a:1 colour:red")])).unwrap();
+        let mark = place(&Filled::of(&[("filter", "body.a:1 colour:red")])).unwrap();
         let (text, mark) = mark.split_once('\n').unwrap();
         assert_eq!(text.find("colour"), mark.find('^'), "{text}\n{mark}");
     }

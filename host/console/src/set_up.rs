@@ -24,16 +24,18 @@ use crate::Console;
 use crate::act::{ACTOR, Act};
 use crate::acting;
 use crate::asked::Trouble;
-use crate::fields::{Field, Form, Kind, Wrong, line, pairs};
+use crate::destination_form::{self, Way};
+use crate::fields::{Field, Form, Kind, NO_REASON, Unfit, line, pairs};
 use crate::grants;
 use crate::page::{Frame, may, show, show_as};
-use crate::promoting::{route_page, segment};
 use crate::route_form::{self, Asks, Now, Offered, Runs};
-use crate::settings::{EVENTS_LOOKED_AT, asked, needs, tenant, view};
-use crate::table::address;
-use crate::visit::{Filled, Visit, field};
+use crate::settings::{EVENTS_LOOKED_AT, needs, tenant, view};
+use crate::table::{address, route_page, segment};
+use crate::visit::{Filled, Visit, asked, field, named};
 use crate::written;
 
+/// What the addresses of these forms begin with.
+pub(crate) const PATH: &str = "/console/set/";
 /// Who the registry says added a version that the operator's file names.
 const BY_FILE: &str = "configuration";
 /// What a name of a secret is cut at that is made of others: a number fits behind it.
@@ -58,19 +60,17 @@ pub(crate) async fn preview(
     Path(what): Path<String>,
     form: Filled,
 ) -> Result<Response, Trouble> {
-    let wrong = match act(&console, &visit, &what, &form).await {
+    let looked = match act(&console, &visit, &what, &form).await {
         Ok((act, notes)) => {
             let back = back(&what, field(&form.0, "tenant"), &form.0);
-            match acting::looked_at_with(&console, &visit, act, form.get("why"), back, notes).await {
-                // What is wrong with what was filled in is said beside it.
-                Err(trouble) if matches!(trouble.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT) => {
-                    vec![(String::new(), trouble.says)]
-                }
-                page => return page,
-            }
+            acting::looked_at_with(&console, &visit, act, form.get("why"), back, notes).await
         }
-        Err(Unfit::Trouble(trouble)) => return Err(trouble),
+        Err(unfit) => Err(unfit),
+    };
+    let wrong = match looked {
         Err(Unfit::Wrong(wrong)) => wrong,
+        Err(Unfit::Trouble(trouble)) => return Err(trouble),
+        Ok(page) => return Ok(page),
     };
     let mut page = blank(&console, &visit, &what, &form.0).await?;
     page.blame(wrong);
@@ -82,22 +82,6 @@ pub(crate) async fn preview(
         one.place = route_form::place(&form).unwrap_or_default();
     }
     Ok(show_as(StatusCode::BAD_REQUEST, &page))
-}
-
-/// Why a form comes to no call.
-enum Unfit {
-    /// Something is wrong with what was filled in.
-    Wrong(Vec<Wrong>),
-    Trouble(Trouble),
-}
-
-impl From<Trouble> for Unfit {
-    fn from(trouble: Trouble) -> Self {
-        match trouble.status {
-            StatusCode::BAD_REQUEST => Self::Wrong(vec![(String::new(), trouble.says)]),
-            _ => Self::Trouble(trouble),
-        }
-    }
 }
 
 fn back(what: &str, tenant: &str, fields: &[(String, String)]) -> String {
@@ -151,10 +135,7 @@ async fn blank(console: &Console, visit: &Visit, what: &str, fields: &[(String, 
             "Add a source"
         }
         "route" => route_fields(console, visit, &tenant, fields, &mut form).await?,
-        "destination" => {
-            destination_form(console, visit, &tenant, &given("kind"), &mut form).await?;
-            "Add a destination"
-        }
+        "destination" => destination_fields(console, visit, &tenant, fields, &mut form).await?,
         "rotate" => {
             form.about = "The new secret verifies beside the old one from the next request on. Once the provider signs with the new one alone, end the old one."
                 .to_owned();
@@ -443,15 +424,24 @@ async fn types_seen(console: &Console, visit: &Visit, tenant: &TenantName) -> Re
     Ok(types)
 }
 
-/// Asks which kind of destination it is first, and then for what that needs.
-async fn destination_form(
+/// Asks which kind of destination it is first, and then for what that needs. Returns the page's title.
+async fn destination_fields(
     console: &Console,
     visit: &Visit,
     tenant: &TenantName,
-    kind: &str,
+    fields: &[(String, String)],
     form: &mut Form,
-) -> Result<(), Trouble> {
-    if !matches!(kind, "push" | "pull") {
+) -> Result<&'static str, Trouble> {
+    let (name, kind) = (field(fields, "name"), field(fields, "kind"));
+    let found = match is_change(fields) || !name.is_empty() && kind.is_empty() {
+        true => Some(view(console, visit, tenant).await?),
+        false => None,
+    };
+    let now = match &found {
+        Some(found) => Some(written_destination(&found.text, name)?),
+        None => None,
+    };
+    let Some(way) = now.as_ref().map(|(way, _)| *way).or_else(|| Way::of(kind)) else {
         form.about = "How does what is recorded get there?".to_owned();
         form.is_question = true;
         let kinds = [
@@ -462,41 +452,64 @@ async fn destination_form(
             kind: Kind::One(kinds.map(|(value, name)| (value.to_owned(), name.to_owned())).to_vec()),
             ..line("kind", "Kind", "", true)
         });
-        return Ok(());
-    }
-    form.of = vec![("kind", kind.to_owned())];
-    form.fields
-        .push(line("name", "Name", "Small letters, digits, - and _.", true));
-    if kind == "push" {
-        form.about = "Each delivery is signed after Standard Webhooks, so that its receiver can tell whom it is from."
-            .to_owned();
-        form.fields.push(line("url", "URL", "With https.", true));
-        let mut choices = secrets(console, visit, tenant).await?;
-        if let Some(first) = choices.first_mut() {
-            first.1 = "make a new one, which is shown once".to_owned();
+        return Ok("Add a destination");
+    };
+    form.about = match way {
+        Way::Push => "Each delivery is signed after Standard Webhooks, so that its receiver can tell whom it is from.",
+        Way::Pull => {
+            "What waits there is fetched and confirmed with tollgate pull or over HTTP, with a token of the role puller."
         }
-        form.fields.push(Field {
-            kind: Kind::One(choices),
-            ..line(
-                "secret",
-                "Secret that signs",
-                "Its receiver verifies with the same. One that is there already stands under Secrets.",
-                false,
-            )
-        });
-    } else {
-        form.about = "What waits there is fetched and confirmed with tollgate pull or over HTTP, with a token of the role puller.".to_owned();
     }
-    form.fields.push(Field {
-        kind: Kind::Tick,
-        ..line(
-            "order",
-            "In order",
-            "What belongs to one subject goes one after the other. Other subjects do not wait.",
-            false,
-        )
-    });
-    Ok(())
+    .to_owned();
+    let mut choices = secrets(console, visit, tenant).await?;
+    if let Some(first) = choices.first_mut() {
+        first.1 = "make a new one, which is shown once".to_owned();
+    }
+    form.of = vec![("kind", way.as_str().to_owned())];
+    let (title, part) = match (now, found) {
+        (Some((_, part)), Some(found)) => {
+            // Which fields there are hangs on what it says: of another version they might be others.
+            let version = match field(fields, "expects") {
+                "" => found.version.to_string(),
+                version => version.to_owned(),
+            };
+            form.of.extend([
+                ("name", name.to_owned()),
+                ("change", "yes".to_owned()),
+                ("expects", version),
+            ]);
+            let unshown = destination_form::unshown(way, &part);
+            if !unshown.is_empty() {
+                form.about = format!(
+                    "{} What has no field here stays as it is: {}.",
+                    form.about,
+                    unshown.join(", ")
+                );
+            }
+            ("Change a destination", part)
+        }
+        _ => {
+            form.fields
+                .push(line("name", "Name", "Small letters, digits, - and _.", true));
+            ("Add a destination", TomlTable::new())
+        }
+    };
+    form.fields.extend(destination_form::fields(way, &part, choices));
+    Ok(title)
+}
+
+/// A destination of the settings as it stands there, to be changed.
+fn written_destination(text: &str, name: &str) -> Result<(Way, TomlTable), Trouble> {
+    let Some(part) = written::part(text, "destinations", name) else {
+        return Err(Trouble::not_found(format!(
+            "the settings have no destination `{}`; what the operator's file says is changed there",
+            mask::line(name, 60)
+        )));
+    };
+    let way = Way::written(&part);
+    let way =
+        way.ok_or_else(|| Trouble::bad("this form knows no destination of that kind; change it under Settings"))?;
+    Ok((way, part))
 }
 
 /// Asks for the provider first, and then for what that one needs.
@@ -598,7 +611,7 @@ async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Res
         "test-source" => {
             let path = SourcePath {
                 tenant,
-                source: named("name", form.get("name"))?,
+                source: named("name", form.get("name")).map_err(Unfit::said)?,
             };
             let body = TestEventBody {
                 event_type: form.given("event_type"),
@@ -610,7 +623,7 @@ async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Res
         "test-destination" => {
             let path = DestinationPath {
                 tenant,
-                destination: named("name", form.get("name"))?,
+                destination: named("name", form.get("name")).map_err(Unfit::said)?,
             };
             return Ok((
                 Act::TestDestination(path, TestDeliveryBody { dry_run, actor }),
@@ -621,12 +634,12 @@ async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Res
     }
     let why = form.get("why").trim().to_owned();
     if why.is_empty() {
-        return Err(Trouble::bad("why: say why: the history keeps it").into());
+        return Err(Unfit::said(NO_REASON));
     }
-    let secret_path = || -> Result<SecretPath, Trouble> {
+    let secret_path = || -> Result<SecretPath, Unfit> {
         Ok(SecretPath {
             tenant: tenant.clone(),
-            secret: named::<SecretName>("name", form.get("name"))?,
+            secret: named("name", form.get("name")).map_err(Unfit::said)?,
         })
     };
     let number = |name: &str| -> Result<u64, Trouble> {
@@ -691,19 +704,30 @@ async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Res
         }
         "destination" => {
             let found = view(console, visit, &tenant).await?;
-            let made = match (form.get("kind"), form.given("secret")) {
-                ("push", None) => {
+            let is_change = is_change(&form.0);
+            let (way, part) = match is_change {
+                true => written_destination(&found.text, form.get("name").trim())?,
+                false => {
+                    let way = Way::of(form.get("kind"));
+                    let way = way.ok_or_else(|| Unfit::said("this form is not whole; open it again"))?;
+                    (way, TomlTable::new())
+                }
+            };
+            let expects = if is_change { number("expects")? } else { found.version };
+            let secret = form.given("secret");
+            let made = match destination_form::asks_for_secret(way, &part) && secret.is_none() {
+                true => {
                     let taken = secret_names(console, visit, &tenant).await?;
                     Some(made(console, form.get("name"), &taken)?)
                 }
-                _ => None,
+                false => None,
             };
-            let refers = made
-                .as_ref()
-                .map(|secret| secret.name.to_string())
-                .or_else(|| form.given("secret"));
-            let text = written::destination_added(&found.text, form, refers.as_deref()).map_err(Trouble::bad)?;
-            let body = Box::new(settings(text, found.version, made));
+            let refers = made.as_ref().map(|secret| secret.name.to_string()).or(secret);
+            let text = match is_change {
+                true => destination_form::changed(&found.text, way, form, refers.as_deref()),
+                false => destination_form::added(&found.text, way, form, refers.as_deref()),
+            };
+            let body = Box::new(settings(text.map_err(Unfit::Wrong)?, expects, made));
             match body.secret {
                 Some(_) => Act::SettingsAndShow(path, body),
                 None => Act::Settings(path, body),
@@ -747,8 +771,8 @@ async fn route_act(
     }
     let text = written::with_part(&found.text, "route", name, table, is_change(&form.0));
     let text = text.map_err(|says| match says.strip_prefix("name: ") {
-        Some(says) => Unfit::Wrong(vec![("name".to_owned(), says.to_owned())]),
-        None => Unfit::Wrong(vec![(String::new(), says)]),
+        Some(says) => Unfit::at("name", says),
+        None => Unfit::said(says),
     })?;
     let granted = grants::read(&asks.kinds, form).unwrap_or_default();
     let notes = match (&runs, granted.is_empty()) {
@@ -822,12 +846,6 @@ fn made(console: &Console, destination: &str, taken: &[SecretName]) -> Result<Ne
         name: named_after(&[destination.trim(), "signing"], taken)?,
         value: SecretText(Secret::new(text)),
     })
-}
-
-fn named<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, Trouble> {
-    text.trim()
-        .parse()
-        .map_err(|error| Trouble::bad(format!("{field}: {error}")))
 }
 
 #[cfg(test)]

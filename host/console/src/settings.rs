@@ -20,9 +20,8 @@ use tollgate_core::{mask, profile};
 use crate::Console;
 use crate::asked::Trouble;
 use crate::page::{Frame, may, show};
-use crate::promoting::{route_page, segment};
-use crate::table::{Cell, Part, Table, address, event_page};
-use crate::visit::{Visit, field};
+use crate::table::{Cell, Part, Table, address, event_page, route_page, segment};
+use crate::visit::{Visit, asked, field, named};
 use crate::words::size;
 
 /// The newest events that are looked through for the last of each source.
@@ -71,17 +70,8 @@ pub(crate) fn tenant(visit: &Visit, fields: &[(String, String)]) -> Result<Optio
     }
     match field(fields, "tenant") {
         "" => Ok(None),
-        named => named
-            .parse()
-            .map(Some)
-            .map_err(|error| Trouble::bad(format!("tenant: {error}"))),
+        tenant => named("tenant", tenant).map(Some).map_err(Trouble::bad),
     }
-}
-
-pub(crate) fn asked(uri: &Uri) -> Vec<(String, String)> {
-    form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-        .into_owned()
-        .collect()
 }
 
 /// Asks somebody of the whole host whose page they want.
@@ -380,7 +370,9 @@ pub(crate) async fn destinations(
         let named = [("name", destination.name.as_str())];
         let test = is_sent_to.then(|| Part::said("Send a test").to(form("test-destination", &tenant, &named)));
         let mut acts = remove(&visit, &tenant, "destination", destination);
-        acts.parts.splice(0..0, test);
+        let is_own = destination.whose == Whose::Settings && may(&visit, Permission::SettingsWrite);
+        let change = is_own.then(|| Part::said("Change").to(form("destination", &tenant, &named)));
+        acts.parts.splice(0..0, test.into_iter().chain(change));
         table.rows.push(vec![
             Part::said(destination.name.clone()).into(),
             Part::told(&destination.says)

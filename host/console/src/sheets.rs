@@ -17,6 +17,26 @@ pub(crate) struct Sheets {
     pub(crate) sheets: Vec<Sheet>,
 }
 
+impl Sheets {
+    /// A page that is one table.
+    pub(crate) fn one(frame: Frame, about: &'static str, table: Table, empty: Empty) -> Self {
+        Self {
+            frame,
+            about,
+            kinds: Vec::new(),
+            problems: Vec::new(),
+            whose: None,
+            sheets: vec![Sheet {
+                title: "",
+                about: "",
+                table,
+                empty,
+                add: None,
+            }],
+        }
+    }
+}
+
 /// One of a page's tables.
 pub(crate) struct Sheet {
     /// Empty where the page's own says it.

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use tollgate_api::calls;
+use tollgate_core::limits;
 use tollgate_core::secret::Secret;
 
 use crate::asked::Trouble;
@@ -16,7 +17,7 @@ use crate::guard::read_form;
 use crate::page::{Frame, show_as};
 use crate::session::{Newcomer, Random, is_link};
 use crate::visit::{
-    Filled, Reached, SESSION_COOKIE, THEME_COOKIE, Theme, Visit, cookie, field, go, own_place, set_cookie,
+    Filled, Reached, SESSION_COOKIE, THEME_COOKIE, Theme, Visit, asked, cookie, field, go, own_place, set_cookie,
 };
 use crate::{Console, OVER, ROOT};
 
@@ -42,9 +43,7 @@ struct SignIn {
 
 /// `GET /console/sign-in`.
 pub(crate) async fn form(State(console): State<Arc<Console>>, headers: HeaderMap, uri: Uri) -> Response {
-    let asked: Vec<(String, String)> = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-        .into_owned()
-        .collect();
+    let asked = asked(&uri);
     let says = match field(&asked, "over") {
         "" => "",
         _ => "Your session is over. Sign in again to go on.",
@@ -70,7 +69,7 @@ fn ask_for_token(console: &Console, headers: &HeaderMap, status: StatusCode, say
 pub(crate) async fn sign_in(State(console): State<Arc<Console>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let headers = &parts.headers;
-    let form = match read_form(&parts, body).await {
+    let form = match read_form(&parts, body, limits::CONSOLE_FORM_BYTES_MAX).await {
         Ok(form) => form,
         Err(Trouble { status, says }) => return ask_for_token(&console, headers, status, &says, ""),
     };

@@ -150,3 +150,14 @@ pub(crate) fn address(path: &str, pairs: &[(&str, &str)]) -> String {
 pub(crate) fn event_page(receipt: impl std::fmt::Display) -> String {
     format!("{}/events/{receipt}", crate::ROOT)
 }
+
+/// The page of a route.
+pub(crate) fn route_page(tenant: &str, route: &str) -> String {
+    address(&format!("/routes/{}/{}", segment(tenant), segment(route)), &[])
+}
+
+/// Names are of letters, digits and few marks; what is none of that stands in no address.
+pub(crate) fn segment(text: &str) -> String {
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '@');
+    text.chars().filter(is_plain).take(100).collect()
+}

@@ -14,10 +14,9 @@ use tollgate_core::time::UnixMillis;
 use crate::Console;
 use crate::asked::Trouble;
 use crate::page::{Frame, may, show};
-use crate::settings::asked;
 use crate::sheets::{Empty, Narrower, Sheet, Sheets};
 use crate::table::{Cell, Part, Table, address};
-use crate::visit::{Visit, field};
+use crate::visit::{Visit, asked, field};
 
 /// `GET /console/tokens`.
 pub(crate) async fn tokens(State(console): State<Arc<Console>>, visit: Visit, uri: Uri) -> Result<Response, Trouble> {

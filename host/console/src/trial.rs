@@ -20,14 +20,12 @@ use tollgate_core::registry::Standing;
 use crate::Console;
 use crate::act::ACTOR;
 use crate::asked::Trouble;
-use crate::did::short;
 use crate::fields::{Field, Form, Kind, line};
 use crate::page::{Frame, may, show, show_as};
-use crate::promoting::{route_page, version_name};
-use crate::settings::asked;
-use crate::table::{Cell, Part, Table, address};
-use crate::visit::{Filled, Visit, field};
-use crate::words::{counted, number};
+use crate::promoting::{route_path, version_name};
+use crate::table::{Cell, Part, Table, address, route_page};
+use crate::visit::{Filled, Visit, asked, field};
+use crate::words::{counted, number, short};
 
 /// Of how many of a route's newest runs a trial is asked for; the API lists no more at once.
 const NEWEST: [u64; 3] = [100, 1_000, 0];
@@ -53,22 +51,15 @@ pub(crate) async fn form(State(console): State<Arc<Console>>, visit: Visit, uri:
     Ok(show(&blank(&console, &visit, &asked(&uri)).await?))
 }
 
-fn path(given: &[(String, String)]) -> Result<RoutePath, Trouble> {
-    Ok(RoutePath {
-        tenant: field(given, "tenant")
-            .parse()
-            .map_err(|error| Trouble::bad(format!("tenant: {error}")))?,
-        route: field(given, "route")
-            .parse()
-            .map_err(|error| Trouble::bad(format!("route: {error}")))?,
-    })
-}
-
 async fn blank(console: &Console, visit: &Visit, given: &[(String, String)]) -> Result<Form, Trouble> {
     if !may(visit, Permission::PluginTrial) {
         return Err(Trouble::new(StatusCode::FORBIDDEN, "your token tries no plugins"));
     }
-    let (path, nothing, token) = (path(given)?, Nothing {}, &visit.visitor.token);
+    let (path, nothing, token) = (
+        route_path(given).map_err(Trouble::bad)?,
+        Nothing {},
+        &visit.visitor.token,
+    );
     let route = console
         .ask::<calls::ShowRoute>(token, &path, &nothing, &nothing)
         .await?;
@@ -133,7 +124,11 @@ async fn blank(console: &Console, visit: &Visit, given: &[(String, String)]) -> 
 
 /// `POST /console/trial`: runs it, and shows what it found.
 pub(crate) async fn run(State(console): State<Arc<Console>>, visit: Visit, form: Filled) -> Result<Response, Trouble> {
-    let (path, nothing, token) = (path(&form.0)?, Nothing {}, &visit.visitor.token);
+    let (path, nothing, token) = (
+        route_path(&form.0).map_err(Trouble::bad)?,
+        Nothing {},
+        &visit.visitor.token,
+    );
     let newest: u64 = form.get("newest").parse().unwrap_or(0);
     let since = match NEWEST.contains(&newest) && newest > 0 && may(&visit, Permission::ReceiptRead) {
         true => since_newest(&console, &visit, &path, newest).await?,

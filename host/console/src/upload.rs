@@ -18,8 +18,7 @@ use crate::Console;
 use crate::act::ACTOR;
 use crate::asked::Trouble;
 use crate::page::{Frame, may, show, show_as};
-use crate::settings::asked;
-use crate::visit::{Filled, Handed, Visit, field, go};
+use crate::visit::{Filled, Handed, Visit, asked, field, go};
 
 /// Where a form with a file is sent.
 pub(crate) const PATH: &str = "/console/plugins/upload";
@@ -27,8 +26,6 @@ pub(crate) const PATH: &str = "/console/plugins/upload";
 const AROUND_BYTES_MAX: usize = 64 * 1024;
 /// Parts of one form.
 const PARTS_MAX: usize = 16;
-/// Files that are held in memory at once, for the whole host.
-const UPLOADS_MAX: usize = 2;
 
 /// A place for one file in memory; it is free again when this is dropped.
 pub(crate) struct Held(Arc<AtomicUsize>);
@@ -38,7 +35,7 @@ impl Held {
     /// When there are as many as there may be.
     pub(crate) fn take(uploads: &Arc<AtomicUsize>) -> Result<Self, Trouble> {
         let taken = uploads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
-            (held < UPLOADS_MAX).then_some(held + 1)
+            (held < limits::CONSOLE_UPLOADS_MAX).then_some(held + 1)
         });
         match taken {
             Ok(_) => Ok(Self(Arc::clone(uploads))),

@@ -1,10 +1,13 @@
 //! One visit: who reads, how they want pages to look, and what a form of theirs said. The guard makes visits; pages take them.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use axum::body::Bytes;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use tollgate_core::secret::Secret;
 
 use crate::ROOT;
@@ -80,6 +83,14 @@ impl Filled {
         field(&self.0, name)
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(fields: &[(&str, &str)]) -> Self {
+        let owned = fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self(owned.collect())
+    }
+
     /// All values of a field that may have several, without empty ones.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         let found = self
@@ -94,6 +105,21 @@ impl Filled {
         let value = self.get(name).trim();
         (!value.is_empty()).then(|| value.to_owned())
     }
+}
+
+/// What an address asks.
+pub(crate) fn asked(uri: &Uri) -> Vec<(String, String)> {
+    form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+        .into_owned()
+        .collect()
+}
+
+/// What a field names.
+///
+/// # Errors
+/// In words, behind the field's name, when it is none.
+pub(crate) fn named<T: FromStr<Err: Display>>(field: &str, text: &str) -> Result<T, String> {
+    text.trim().parse().map_err(|error| format!("{field}: {error}"))
 }
 
 pub(crate) fn field<'f>(fields: &'f [(String, String)], name: &str) -> &'f str {

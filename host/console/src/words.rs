@@ -82,6 +82,12 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{size:.1}{THIN}{}", UNITS[unit])
 }
 
+/// The beginning of a digest, as people tell versions apart.
+pub(crate) fn short(digest: &str) -> &str {
+    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+    hex.get(..12).unwrap_or(hex)
+}
+
 /// An instant, short: of the same day its time, of another its day and time. In UTC, as the whole console.
 pub(crate) fn instant(text: &str, now: UnixMillis) -> String {
     let Some(at) = UnixMillis::from_rfc3339(text) else {

@@ -40,6 +40,12 @@ pub const CONSOLE_ACTS_MAX: usize = 20;
 pub const CONSOLE_ACTS_BYTES_OF_TENANT_MAX: usize = 8 * 1024 * 1024;
 /// What all such changes come to.
 pub const CONSOLE_ACTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A form of the console.
+pub const CONSOLE_FORM_BYTES_MAX: usize = 64 * 1024;
+/// One that changes settings. Those of the most bytes fit in: browsers write a line's end as six (`%0D%0A`), and other bytes as three at most.
+pub const CONSOLE_SETTINGS_FORM_BYTES_MAX: usize = 6 * SETTINGS_BYTES_MAX + CONSOLE_FORM_BYTES_MAX;
+/// Plugins' files that the console holds in memory at once, for the whole host.
+pub const CONSOLE_UPLOADS_MAX: usize = 2;
 /// The shortest that a portal link lasts.
 pub const PORTAL_LINK_MS_MIN: i64 = 1000;
 /// The longest that a portal link lasts.

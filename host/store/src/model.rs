@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use tollgate_api::audit::ChainView;
 pub use tollgate_api::budgets::{AccountSpent, BUDGET_ACCOUNTS_MAX, BudgetView};
 pub use tollgate_api::bulk::{Bulk, BulkAbort, BulkFilter, NewBulk};
 pub use tollgate_api::counts::Counts;

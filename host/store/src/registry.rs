@@ -347,6 +347,8 @@ pub struct HistoryFilter {
     pub route: Option<RouteName>,
     /// Only lines about this version.
     pub digest: Option<PluginDigest>,
+    /// None about settings and their secrets.
+    pub without_settings: bool,
     /// The most lines that are returned.
     pub rows_max: usize,
 }

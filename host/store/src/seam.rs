@@ -28,13 +28,13 @@ use crate::registry::{
 };
 use crate::{
     Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter,
-    BulkStep, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter, Drain, DrainReport, GroupFailures, HostView,
-    IssueChange, IssueFilter, IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewSettings, NewToken, NextDue,
-    Notified, OldestWaiting, OutboxClaims, OutboxHold, Page, Pause, Place, PullEnd, PullEnded, PullRequest, Quarantine,
-    Quotas, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
-    Revocation, Routable, RoutableFilter, SealedSecret, SecretReseal, Sent, SentFilter, SetAside, SetAsideCount,
-    SetAsideFilter, SettingsLine, SettingsPut, SettingsVersion, Settled, Settlement, StateEdit, StateEditView,
-    StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
+    BulkStep, ChainView, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter, Drain, DrainReport, GroupFailures,
+    HostView, IssueChange, IssueFilter, IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewSettings, NewToken,
+    NextDue, Notified, OldestWaiting, OutboxClaims, OutboxHold, Page, Pause, Place, PullEnd, PullEnded, PullRequest,
+    Quarantine, Quotas, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
+    ReviewRequest, Revocation, Routable, RoutableFilter, SealedSecret, SecretReseal, Sent, SentFilter, SetAside,
+    SetAsideCount, SetAsideFilter, SettingsLine, SettingsPut, SettingsVersion, Settled, Settlement, StateEdit,
+    StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
 };
 
 /// The durable store of a host. Cheap to clone; all clones are one store.
@@ -310,6 +310,9 @@ pub trait Views: Clone + Send + Sync + 'static {
 
     /// The hosts that share the store, by name; none where one host has it alone.
     fn hosts(&self) -> impl Future<Output = Result<Vec<HostView>, StoreError>> + Send;
+
+    /// How far the chain of receipts goes.
+    fn chain(&self) -> impl Future<Output = Result<ChainView, StoreError>> + Send;
 
     /// How much of everything there is.
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;

@@ -7,10 +7,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use tollgate_core::commitment::body_commitment;
 use tollgate_core::secret::Secret;
+use tollgate_tests::console::{Person, text};
 use tollgate_tests::events::{redeemed, signer};
-use tollgate_tests::json::says;
+use tollgate_tests::json::{list, says};
+
 use tollgate_tests::stage::{CASHBACK, Ran, SOURCES, Setup, Stage, tollgate};
 
 const FILES: [&str; 3] = ["tollgate.db", "tollgate.db-log-0000000000000000", "tollgate.db-key"];
@@ -323,4 +326,139 @@ fn o5_a_broken_store_gets_no_checkpoint() {
     let refused = stage.ask(&["audit", "checkpoint", "--key", key]);
     refused.fails(1, "nothing was signed");
     assert!(!refused.stdout.contains("signature"), "{refused:?}");
+}
+
+#[test]
+fn o5_what_people_changed_is_listed_to_those_who_may_see_it() {
+    let stage = stage();
+    send(&stage, 1..=4);
+    let link = json!({ "may": ["read"], "for": "1h", "why": "shows ana the shop", "name": "ana" });
+    let made = stage
+        .operator_post("/v1/tenants/acme/portal-links", &link.to_string())
+        .json();
+    let link = made["url"]
+        .as_str()
+        .and_then(|url| url.rsplit('/').next())
+        .expect("a link")
+        .to_owned();
+    let pause = json!({ "why": "they move house", "actor": "ana" }).to_string();
+    for tenant in ["acme", "globex"] {
+        let path = format!("/v1/tenants/{tenant}/routes/cashback/pause");
+        assert_eq!(stage.operator_post(&path, &pause).status, 200);
+    }
+    let settings = json!({ "text": "# ours", "expects": 0, "why": "a first word of ours", "actor": "ana" }).to_string();
+    let set = stage.operator_send("PUT", "/v1/tenants/acme/settings", settings.as_bytes());
+    assert_eq!(set.status, 200, "{set:?}");
+    let bulk = json!({ "action": "replay", "of": "jobs", "filter": "tenant:acme", "why": "once more", "actor": "ana" });
+    assert_eq!(stage.operator_post("/v1/bulk", &bulk.to_string()).status, 200);
+
+    let all = stage.operator_get("/v1/audit").json();
+    let said = |audit: &Value, tenant: &str| -> Vec<String> {
+        let lines = list(&audit["changes"])
+            .into_iter()
+            .filter(|line| line["tenant"] == tenant);
+        lines
+            .map(|line| line["what"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    };
+    let (of_acme, of_globex) = (said(&all, "acme"), said(&all, "globex"));
+    for what in ["link made", "paused", "settings-set"] {
+        assert!(of_acme.iter().any(|line| line == what), "{what}: {all:#}");
+    }
+    assert!(of_globex.iter().any(|line| line == "paused"), "{all:#}");
+    let times: Vec<_> = list(&all["changes"])
+        .iter()
+        .map(|line| line["at"].to_string())
+        .collect();
+    assert!(
+        times.is_sorted_by(|one, other| one >= other),
+        "the newest first: {times:?}"
+    );
+    let paused = list(&all["changes"]);
+    let paused = paused.iter().find(|line| line["what"] == "paused").expect("a pause");
+    assert_eq!(paused["why"], "they move house");
+    assert_eq!(
+        stage.operator_get("/v1/audit?limit=2").json()["changes"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
+
+    // The chain that the host tells of is the one that is verified.
+    assert_eq!(all["chain"]["receipts"], 4);
+    let verified = tollgate(
+        &[
+            "audit",
+            "verify",
+            "--store",
+            &stage.path("tollgate.db").display().to_string(),
+        ],
+        b"",
+    );
+    says(&verified.stdout, &[all["chain"]["head"].as_str().expect("a link")]);
+
+    // Each sees what the calls that list one kind of it would show.
+    let seen = |token: &str| stage.ask_as(token, "GET", "/v1/audit", b"").json();
+    for (token, sees, not) in [
+        (
+            stage.token("tenant-admin", "acme"),
+            &["paused", "settings-set", "link made"][..],
+            &[][..],
+        ),
+        (
+            stage.token("viewer", "acme"),
+            &["paused"],
+            &["settings-set", "link made"],
+        ),
+        (
+            stage.token("plugin-author", "acme"),
+            &["paused"],
+            &["settings-set", "link made", "bulk action begun"],
+        ),
+        (link, &["paused"], &["settings-set", "link made"]),
+    ] {
+        let audit = seen(&token);
+        assert_eq!(said(&audit, "globex"), [""; 0], "{audit:#}");
+        assert_eq!(audit["chain"], Value::Null);
+        let of_acme = said(&audit, "acme");
+        for what in sees {
+            assert!(of_acme.iter().any(|line| line == what), "{what}: {audit:#}");
+        }
+        for what in not {
+            assert!(!of_acme.iter().any(|line| line == what), "{what}: {audit:#}");
+        }
+    }
+    let others = stage.ask_as(&stage.token("viewer", "globex"), "GET", "/v1/audit?tenant=acme", b"");
+    assert_eq!(others.status, 403, "{others:?}");
+
+    let shown = stage.ask_for_people(&["audit", "changes", "--tenant", "acme"]);
+    says(
+        &shown.stdout,
+        &[
+            "paused acme/cashback",
+            "they move house",
+            "settings-set acme",
+            "a first word of ours",
+            "the chain has 4 receipts",
+        ],
+    );
+    assert!(!shown.stdout.contains("globex"), "{shown:?}");
+    let mut person = Person::signed_in(&stage, stage.operator_token());
+    let page = text(&person.get("/console/audit?tenant=acme"));
+    says(
+        &page,
+        &[
+            "they move house",
+            "/console/routes/acme/cashback",
+            "4 receipts",
+            "tollgate audit verify",
+        ],
+    );
+    assert!(!page.contains("globex"), "{page}");
+    let mut admin = Person::signed_in(&stage, &stage.token("tenant-admin", "globex"));
+    let page = text(&admin.get("/console/audit"));
+    assert!(
+        page.contains("they move house") && !page.contains("acme") && !page.contains("The chain of receipts"),
+        "{page}"
+    );
 }

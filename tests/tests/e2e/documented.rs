@@ -41,6 +41,7 @@ fn o2_answers_follow_the_document() {
         "/v1/held/counts?tenant=acme",
         "/v1/tokens",
         "/v1/whoami",
+        "/v1/audit?tenant=acme",
         "/v1/quarantines",
         "/v1/events?filter=status:held&limit=5",
         "/v1/jobs?filter=route:cashback",

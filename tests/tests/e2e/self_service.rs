@@ -2,6 +2,7 @@
 //! the route, with the money difference before.
 
 use serde_json::{Value, json};
+use tollgate_core::limits::{CONSOLE_FORM_BYTES_MAX, SETTINGS_BYTES_MAX};
 use tollgate_core::manifest::Manifest;
 use tollgate_sandbox::with_manifest;
 use tollgate_tests::client::Answer;
@@ -254,6 +255,51 @@ fn o14_a_destination_is_set_up_and_tried_by_form_and_its_secret_is_shown_once() 
     let remove = [("kind", "destination"), ("name", "mine"), ("why", "they move")];
     let _ = done(&mut admin, "set/remove", &remove);
     says(&done(&mut admin, "set/destination", &fields), &["mine-signing-2"]);
+    // It is changed where it stands, and what its form does not show stays.
+    let text = text(&stage.operator_get("/v1/tenants/acme/settings").json(), "text").to_owned();
+    let noted = text.replace(
+        "[destinations.mine]",
+        "# ours\n[destinations.mine]\nheaders = { X-Team = \"books\" }",
+    );
+    let version = stage.operator_get("/v1/tenants/acme/settings").json()["version"].to_string();
+    let by_hand = [
+        ("text", noted.as_str()),
+        ("expects", version.as_str()),
+        ("why", "by hand"),
+    ];
+    let _ = done(&mut admin, "set/settings", &by_hand);
+    says(
+        &shown(&admin.get("/console/destinations")),
+        &["/console/set/destination?tenant=acme&#38;name=mine"],
+    );
+    let form = shown(&admin.get("/console/set/destination?name=mine"));
+    says(
+        &form,
+        &[
+            &format!("value=\"{url}\""),
+            "value=\"mine-signing-2\" selected",
+            "stays as it is: headers.",
+        ],
+    );
+    let expects = hidden(&form, "expects");
+    let changed = [
+        ("kind", "push"),
+        ("change", "yes"),
+        ("expects", expects.as_str()),
+        ("name", "mine"),
+        ("url", url.as_str()),
+        ("secret", "mine-signing-2"),
+        ("requests_per_s", "5"),
+        ("why", "they are slow"),
+    ];
+    let _ = done(&mut admin, "set/destination", &changed);
+    let settings = stage.operator_get("/v1/tenants/acme/settings").json();
+    let expect = noted.replace("order = \"subject\"\n", "requests_per_s = 5\n");
+    assert_eq!(settings["text"], expect.as_str());
+    let stale = admin.post("/console/set/destination", &changed);
+    assert_eq!(stale.status, 400, "by now it is another version: {}", shown(&stale));
+    let not_there = admin.get("/console/set/destination?name=theirs");
+    assert_eq!(not_there.status, 404, "{}", shown(&not_there));
     let added = done(
         &mut admin,
         "set/destination",
@@ -459,6 +505,30 @@ fn o14_a_route_is_changed_from_its_text_and_no_grant_or_source_is_lost_on_the_wa
             "name=\"grant.credit.most\" value=\"20.00\"",
         ],
     );
+}
+
+#[test]
+fn o14_a_form_takes_settings_as_long_as_the_api_does() {
+    let stage = setup().start();
+    let mut admin = Person::signed_in(&stage, &stage.token("tenant-admin", "acme"));
+    // A browser writes these five bytes as sixteen.
+    let line = "# é\r\n";
+    let text = line.repeat(SETTINGS_BYTES_MAX / (line.len() - 1));
+    let fields = [("text", text.as_str()), ("expects", "0"), ("why", "as long as it gets")];
+    says(&done(&mut admin, "set/settings", &fields), &["Version 1 is in effect."]);
+    let kept = stage.operator_get("/v1/tenants/acme/settings").json();
+    assert_eq!(tollgate_tests::json::text(&kept, "text"), text.replace('\r', ""));
+    let longer = format!("{text}{line}");
+    let sent = admin.post(
+        "/console/set/settings",
+        &[("text", &longer), ("expects", "1"), ("why", "longer")],
+    );
+    assert_eq!(sent.status, 400);
+    says(&shown(&sent), &["settings have at most 262144"]);
+    // Whoever is not signed in has nothing so long to say.
+    let token = "x".repeat(CONSOLE_FORM_BYTES_MAX);
+    let signing_in = Person::new(&stage).sign_in(&token, &[]);
+    assert_eq!(signing_in.status, 413, "{}", shown(&signing_in));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod access;
 mod asked;
+mod audit;
 mod budgets;
 mod bulk;
 mod fixture;
@@ -136,6 +137,7 @@ pub(crate) async fn serve<S: Views + Control + Outbox>(
         .call(review::<S>);
     let guarded = [
         access::calls,
+        audit::calls,
         budgets::calls,
         bulk::calls,
         fixture::calls,

@@ -327,6 +327,7 @@ async fn history<S: Views + Control>(
         tenant,
         route: None,
         digest: Some(version.digest),
+        without_settings: false,
         rows_max: query.rows_max(),
     };
     Ok(operator.store.registry_history(filter).await?)
@@ -561,6 +562,7 @@ async fn route_history<S: Views + Control>(
         tenant: Some(tenant),
         route: Some(route),
         digest: None,
+        without_settings: false,
         rows_max: query.rows_max(),
     };
     Ok(operator.store.registry_history(filter).await?)

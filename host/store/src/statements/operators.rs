@@ -12,6 +12,7 @@ use tollgate_core::review::Target;
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
+use super::head::read_chain_head;
 use super::receipts::View;
 use super::transaction::Transaction;
 use super::{
@@ -27,10 +28,10 @@ use crate::registry::{
 };
 use crate::sql::Connection;
 use crate::{
-    AskedList, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter, BulkStep, Control, Count, Counts, DeadLetter,
-    DeadLetterFilter, Drain, DrainReport, GroupFailures, HostView, IssueChange, IssueFilter, IssueRecord, Item,
-    KeptDelivery, NewBulk, NewSettings, NewToken, NextDue, Notified, OldestWaiting, Page, Pause, Place, Quarantine,
-    ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
+    AskedList, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter, BulkStep, ChainView, Control, Count, Counts,
+    DeadLetter, DeadLetterFilter, Drain, DrainReport, GroupFailures, HostView, IssueChange, IssueFilter, IssueRecord,
+    Item, KeptDelivery, NewBulk, NewSettings, NewToken, NextDue, Notified, OldestWaiting, Page, Pause, Place,
+    Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
     ReviewRequest, Revocation, Routable, RoutableFilter, SealedSecret, SecretReseal, Sent, SentFilter, SetAside,
     SetAsideCount, SetAsideFilter, SettingsLine, SettingsPut, SettingsVersion, StateEdit, StateEditView, StateEdited,
     StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
@@ -255,6 +256,17 @@ impl<S: Transacts> Views for S {
 
     async fn oldest_waiting(&self) -> Result<OldestWaiting, StoreError> {
         self.read(counts::oldest_waiting).await
+    }
+
+    async fn chain(&self) -> Result<ChainView, StoreError> {
+        self.read(|view| {
+            let head = read_chain_head(view.connection)?;
+            Ok(ChainView {
+                receipts: u64::try_from(head.seq).unwrap_or_default(),
+                head: head.link.to_string(),
+            })
+        })
+        .await
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {

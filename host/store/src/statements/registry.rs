@@ -508,11 +508,13 @@ pub(crate) fn history(connection: &Connection, filter: &HistoryFilter) -> Result
     collect(
         connection,
         "SELECT * FROM plugin_history WHERE (?1 IS NULL OR tenant = ?1 OR (tenant = '' AND route IS NULL)) \
-         AND (?2 IS NULL OR route = ?2) AND (?3 IS NULL OR digest = ?3) ORDER BY id DESC LIMIT ?4",
+         AND (?2 IS NULL OR route = ?2) AND (?3 IS NULL OR digest = ?3) \
+         AND (?4 = 0 OR (what NOT LIKE 'settings-%' AND what NOT LIKE 'secret-%')) ORDER BY id DESC LIMIT ?5",
         params![
             filter.tenant.as_ref().map(TenantName::as_str),
             filter.route.as_ref().map(RouteName::as_str),
             filter.digest.map(|digest| digest.0.to_vec()),
+            i64::from(filter.without_settings),
             limit
         ],
         read,

@@ -26,15 +26,15 @@ use tollgate_store::registry::{
 };
 use tollgate_store::{
     Admitted, Answer, AskedList, AttemptRecord, AttemptRecorded, BlockingReads, BudgetAsked, BudgetView, Bulk,
-    BulkAbort, BulkFilter, BulkStep, Changes, ClaimRequest, Control, Count, Counts, DeadLetter, DeadLetterFilter,
-    Drain, DrainReport, Driver, DriverError, GroupFailures, GuestStore, HostView, Intake, IssueChange, IssueFilter,
-    IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewSettings, NewToken, NextDue, Notified, OldestWaiting,
-    Outbox, OutboxClaims, OutboxHold, Page, Pause, Place, PullEnd, PullEnded, PullRequest, Quarantine, Quotas,
-    ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
-    ReviewRequest, Revocation, Routable, RoutableFilter, SealedSecret, SecretReseal, Sent, SentFilter, SetAside,
-    SetAsideCount, SetAsideFilter, SettingsLine, SettingsPut, SettingsVersion, Settled, Settlement, SqliteStore,
-    StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic, Trace,
-    TraceQuery, Value, Views, Work,
+    BulkAbort, BulkFilter, BulkStep, ChainView, Changes, ClaimRequest, Control, Count, Counts, DeadLetter,
+    DeadLetterFilter, Drain, DrainReport, Driver, DriverError, GroupFailures, GuestStore, HostView, Intake,
+    IssueChange, IssueFilter, IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewSettings, NewToken, NextDue,
+    Notified, OldestWaiting, Outbox, OutboxClaims, OutboxHold, Page, Pause, Place, PullEnd, PullEnded, PullRequest,
+    Quarantine, Quotas, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest,
+    ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, SealedSecret, SecretReseal, Sent, SentFilter,
+    SetAside, SetAsideCount, SetAsideFilter, SettingsLine, SettingsPut, SettingsVersion, Settled, Settlement,
+    SqliteStore, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic,
+    Trace, TraceQuery, Value, Views, Work,
 };
 
 use crate::support::Backend;
@@ -334,6 +334,7 @@ impl Views for RowStore {
         publisher_keys(tenant: Option<TenantName>) -> Vec<PublisherKeyView>;
         registry_history(filter: HistoryFilter) -> Vec<RegistryLine>;
         shadow_runs(filter: ShadowFilter) -> ShadowReport;
+        chain() -> ChainView;
     }
 }
 
