@@ -36,7 +36,8 @@ pub struct BulkBody {
     /// Says how many fit and shows some, and changes nothing.
     #[serde(default)]
     pub dry_run: bool,
-    /// Who asks, for the history.
+    /// Who asks, beside the name of the token.
+    #[serde(default)]
     pub actor: String,
     /// The reason, for the history. Required, but for a dry run.
     #[serde(default)]
@@ -349,7 +350,8 @@ pub struct BulkPath {
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AbortBody {
-    /// Who asks, for the history.
+    /// Who asks, beside the name of the token.
+    #[serde(default)]
     pub actor: String,
     /// The reason, for the history.
     #[serde(default)]

@@ -178,7 +178,8 @@ pub struct IssueBody {
     /// acknowledged (somebody works on it), resolved (its cause is mended: it is opened again when it fails once more), ignored (nothing is to
     /// be done, however often it fails), or open.
     pub state: String,
-    /// Who says so, for the history.
+    /// Who asks, beside the name of the token.
+    #[serde(default)]
     pub actor: String,
     /// The reason, kept with it.
     #[serde(default)]

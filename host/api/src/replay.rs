@@ -32,7 +32,8 @@ pub struct ReplayBody {
     /// Returns what would be put back, and changes nothing.
     #[serde(default)]
     pub dry_run: bool,
-    /// Who asks, and why, for the history.
+    /// Who asks, beside the name of the token.
+    #[serde(default)]
     pub actor: String,
     /// The reason, where one is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,7 +18,8 @@ pub struct ResendBody {
     /// Returns what would be sent, and changes nothing.
     #[serde(default)]
     pub dry_run: bool,
-    /// Who asks, and why, for the history.
+    /// Who asks, beside the name of the token.
+    #[serde(default)]
     pub actor: String,
     /// The reason, for the history. Required.
     #[serde(default)]

@@ -160,7 +160,8 @@ pub struct StateBody {
     pub value: Option<Shown>,
     /// The version that the person saw; 0 for a key that is new.
     pub version: i64,
-    /// Who asks, for the history.
+    /// Who asks, beside the name of the token.
+    #[serde(default)]
     pub actor: String,
     /// The reason, for the history. Required.
     pub why: String,

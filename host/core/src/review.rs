@@ -102,7 +102,8 @@ pub struct ReviewBody {
     /// Returns what would become of it, and changes nothing.
     #[serde(default)]
     pub dry_run: bool,
-    /// Who decides, for the history.
+    /// Who decides, beside the name of the token.
+    #[serde(default)]
     pub actor: String,
 }
 

@@ -131,8 +131,8 @@ pub(super) async fn own(store: &impl Views, caller: &Caller, target: Target) -> 
 /// Who did something, for the history: the token's name, beside what its holder says of themselves.
 pub(super) fn actor(caller: &Caller, said: String) -> String {
     match caller {
+        caller if said.is_empty() => caller.name.clone(),
         operator if *operator == Caller::operator() => said,
-        other if said.is_empty() => other.name.clone(),
         other => format!("{said}, by {}", other.name),
     }
 }

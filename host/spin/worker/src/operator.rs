@@ -273,6 +273,14 @@ async fn sweep(kept: &mut Option<Kept>) -> Result<String, Refusal> {
     swept
 }
 
+/// Who asks: the app has one token.
+fn said_by(actor: String) -> String {
+    match actor.is_empty() {
+        true => "operator".to_owned(),
+        false => actor,
+    }
+}
+
 /// Who lets a route's versions run again, and why.
 fn act(body: ActBody) -> Result<Act, Refusal> {
     mask::check_note("actor", &body.actor, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
@@ -281,7 +289,7 @@ fn act(body: ActBody) -> Result<Act, Refusal> {
         return Err(Refusal::bad("why: say why it is let run again: the history keeps it"));
     }
     Ok(Act {
-        actor: body.actor,
+        actor: said_by(body.actor),
         why: Some(body.why),
         at: clock::now(),
         dry_run: body.dry_run,
@@ -394,7 +402,7 @@ fn review(store: &GuestStore, asked: Asked) -> Result<ReviewReport, Refusal> {
     let answer = store.review(&ReviewRequest {
         target: asked.target,
         decision,
-        actor: asked.actor,
+        actor: said_by(asked.actor),
         why: asked.why,
         now: clock::now(),
         dry_run: asked.dry_run,
@@ -475,7 +483,7 @@ fn replay(store: &GuestStore, asked: AskedReplay) -> Result<ReplayRequest, Refus
         what,
         dry_run: asked.dry_run,
         now: clock::now(),
-        actor: asked.actor,
+        actor: said_by(asked.actor),
         why: asked.why,
     })
 }
@@ -498,7 +506,7 @@ fn resend(store: &GuestStore, asked: AskedResend) -> Result<ResendReport, Refusa
         let done = store.resend(&ResendRequest {
             entries: resent.iter().map(|sent| sent.entry).collect(),
             now: clock::now(),
-            actor: asked.actor,
+            actor: said_by(asked.actor),
             why: asked.why,
         })?;
         resent.retain(|sent| done.contains(&sent.entry));
