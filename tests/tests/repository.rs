@@ -411,6 +411,25 @@ fn decisions_are_dated_and_say_why() {
     }
 }
 
+/// The program is another, so that it is there; what the unit asks of systemd is the same.
+#[test]
+fn the_unit_for_systemd_is_one_that_systemd_understands() {
+    let unit = fs::read_to_string(root().join("ops/tollgate.service")).expect("the unit");
+    let program = "/usr/local/bin/tollgate";
+    assert!(unit.contains(&format!("ExecStart={program} serve ")));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tollgate.service");
+    fs::write(&path, unit.replace(program, "/bin/true")).expect("a file");
+    match Command::new("systemd-analyze").arg("verify").arg(&path).output() {
+        Ok(said) => assert!(
+            said.status.success() && said.stderr.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&said.stderr)
+        ),
+        Err(error) => eprintln!("SKIPPED: there is no systemd-analyze: {error}"),
+    }
+}
+
 #[test]
 fn o7_each_alert_says_what_to_do_first_and_has_its_section_in_the_page_for_the_night() {
     let read = |path: &str| fs::read_to_string(root().join(path)).expect(path);
