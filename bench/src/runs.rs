@@ -242,6 +242,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
             .reading
             .family()
             .and_then(|family| lifecycle::shipped().get(family).cloned()),
+        due_at: event.received_at,
         jobs: vec![JobSpec {
             lane: lane(&tenant, &route, Some(&event.source), event.subject.as_ref(), receipt),
             route,

@@ -13,6 +13,7 @@ use tollgate_core::ids::KeyId;
 use tollgate_core::profile::{Profile, shipped};
 use tollgate_core::request::{Header, RawRequest};
 use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{Keyring, verify};
 
 use crate::events;
@@ -27,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub enum Reply {
     Status(u16),
+    /// With a body.
+    Says(u16, &'static str),
     /// With one more header.
     Header(u16, &'static str, String),
     After(Duration, u16),
@@ -46,6 +49,8 @@ pub struct Arrival {
     pub body: Vec<u8>,
     /// Whether its Standard Webhooks signature and timestamp are right.
     pub is_authentic: bool,
+    /// Whether its signature is right, whenever it says that it was made.
+    pub is_signed: bool,
 }
 
 impl Arrival {
@@ -241,8 +246,13 @@ impl State {
             lock(&self.arrivals).push(arrival);
             let reply = refused.or_else(|| lock(&self.script).pop_front());
             let reply = reply.unwrap_or_else(|| lock(&self.otherwise).clone());
+            let mut body = "";
             let (status, header) = match reply {
                 Reply::Status(status) => (status, String::new()),
+                Reply::Says(status, says) => {
+                    body = says;
+                    (status, String::new())
+                }
                 Reply::Header(status, name, value) => (status, format!("{name}: {value}\r\n")),
                 Reply::After(delay, status) => {
                     thread::sleep(delay);
@@ -257,8 +267,11 @@ impl State {
                     return Ok(());
                 }
             };
-            let length = if status == 204 { "" } else { "content-length: 0\r\n" };
-            stream.write_all(format!("HTTP/1.1 {status} Scripted\r\n{header}{length}\r\n").as_bytes())?;
+            let length = match status {
+                204 => String::new(),
+                _ => format!("content-length: {}\r\n", body.len()),
+            };
+            stream.write_all(format!("HTTP/1.1 {status} Scripted\r\n{header}{length}\r\n{body}").as_bytes())?;
         }
         Ok(())
     }
@@ -314,18 +327,22 @@ impl State {
             .unwrap_or(0);
         let length = head_length + 4 + body_length;
         let body = bytes.get(head_length + 4..length)?.to_vec();
-        let is_authentic = self.is_authentic(&headers, &body);
+        let is_authentic = self.is_authentic(&headers, &body, events::now());
+        let said = headers.iter().find(|(name, _)| name == "webhook-timestamp");
+        let said_s: Option<i64> = said.and_then(|(_, value)| value.parse().ok());
+        let is_signed = said_s.is_some_and(|said_s| self.is_authentic(&headers, &body, UnixMillis(said_s * 1000)));
         let arrival = Arrival {
             at: Instant::now(),
             path,
             headers,
             body,
             is_authentic,
+            is_signed,
         };
         Some((arrival, length))
     }
 
-    fn is_authentic(&self, headers: &[(String, String)], body: &[u8]) -> bool {
+    fn is_authentic(&self, headers: &[(String, String)], body: &[u8], received_at: UnixMillis) -> bool {
         let headers: Vec<Header<'_>> = headers
             .iter()
             .map(|(name, value)| Header {
@@ -340,7 +357,7 @@ impl State {
             headers: &headers,
             body,
             url: None,
-            received_at: events::now(),
+            received_at,
         };
         verify(&self.profile, &self.keyring, request).is_ok()
     }

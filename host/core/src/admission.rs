@@ -18,6 +18,7 @@ use crate::mode::Accept;
 use crate::route::{Late, LateJob, RouteMatch, Takes};
 use crate::secret::Secret;
 use crate::subject::Scope;
+use crate::time::UnixMillis;
 
 /// Names the receipt of (tenant, source, event id): HMAC-SHA256 under the store's own key over the length-prefixed parts, cut to
 /// 16 bytes. Length prefixes keep `("a", "bc")` and `("ab", "c")` apart; the key keeps a sender from choosing collisions.
@@ -108,6 +109,8 @@ pub struct Admission {
     pub body_commitment: Digest,
     /// The lifecycle of the event's family, when its reading is mapped.
     pub lifecycle: Option<Arc<Lifecycle>>,
+    /// When its jobs are due: now, by the clock that the hosts of a store share. The event's own time of receipt is by the host's.
+    pub due_at: UnixMillis,
     /// One job per matching route; [`Admission::made`] says which of them are made.
     pub jobs: Vec<JobSpec>,
     /// Routes that would take the event, but for their filters.
@@ -166,6 +169,7 @@ impl Admission {
             body_commitment: body_commitment(key, &event.tenant, &event.payload),
             proof,
             lifecycle,
+            due_at: event.received_at,
             jobs,
             filtered,
             hold: None,
@@ -250,6 +254,7 @@ impl Admission {
         Self {
             receipt,
             identity: Identity::EventId,
+            due_at: self.due_at,
             jobs: jobs.collect(),
             filtered: self.filtered.clone(),
             event: Arc::new(event),

@@ -19,7 +19,7 @@ pub type HostStore = AnyStore;
 /// As [`SqliteStore::open`] and [`PostgresStore::open_as`].
 pub(crate) fn open_as(config: &StoreConfig, identity: HostIdentity) -> Result<HostStore, StoreError> {
     match &config.url {
-        Some(url) => PostgresStore::open_as(url, identity, clock::set_ahead).map(HostStore::Shared),
+        Some(url) => PostgresStore::open_as(url, identity, clock::hear).map(HostStore::Shared),
         None => open(config),
     }
 }

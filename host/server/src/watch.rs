@@ -33,7 +33,7 @@ pub(crate) async fn run(config: Arc<ArcSwap<Config>>, counters: Arc<EdgeCounters
         for ending in said.news(&config.load(), clock::wall()) {
             ending.log();
         }
-        let behind_ms = clock::now().since(clock::wall());
+        let behind_ms = clock::behind_ms();
         if behind_ms > CLOCK_BACK_MS && !clock_is_behind {
             tracing::warn!(
                 behind_ms,

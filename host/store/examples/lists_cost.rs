@@ -240,6 +240,7 @@ fn admission(store: &SqliteStore, number: usize) -> Admission {
         identity: Identity::EventId,
         body_commitment: body_commitment(store.receipt_key(), &tenant, payload.as_bytes()),
         lifecycle: None,
+        due_at: BEGIN.plus_ms(number as i64 * APART_MS),
         jobs: if number.is_multiple_of(10) {
             vec![job]
         } else {

@@ -294,6 +294,7 @@ fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lif
         identity: Identity::EventId,
         body_commitment: body_commitment(store.receipt_key(), &tenant, &payload),
         lifecycle: kind.lifecycle.then(|| Arc::clone(lifecycle)),
+        due_at: NOW,
         jobs: if kind.job { vec![job] } else { vec![] },
         on_held: OnHeld::Review,
         scope: tollgate_core::subject::Scope::default(),

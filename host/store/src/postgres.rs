@@ -31,6 +31,7 @@ use tollgate_core::time::UnixMillis;
 
 pub use self::check::ServerFound;
 use self::client::Client;
+pub use self::hosts::HearClock;
 use self::hosts::Presence;
 use self::listener::Listener;
 use self::readers::Readers;
@@ -80,13 +81,13 @@ impl PostgresStore {
     /// As [`PostgresStore::open`], as a host that people see: it says that it is there until the store is closed, and claims nothing while a person
     /// has it drained.
     ///
-    /// `set_ahead` is told by how many milliseconds this machine's clock is ahead of the database's, whenever that changes: 0 while they differ by less
-    /// than a second. Every time that the store is told has to be by the database's clock, which all hosts share: what one says is due, another takes.
+    /// `hear_clock` is told what the database's clock said at a moment, at first and about once a second. Whatever time the store is told as the time
+    /// of now has to be by that clock, which all hosts share: what one says is due, another takes.
     ///
     /// # Errors
     /// As [`PostgresStore::open`].
-    pub fn open_as(url: &Secret, identity: HostIdentity, set_ahead: fn(i64)) -> Result<Self, StoreError> {
-        Self::opened(url, Some(Arc::new(Presence::new(identity, set_ahead))))
+    pub fn open_as(url: &Secret, identity: HostIdentity, hear_clock: HearClock) -> Result<Self, StoreError> {
+        Self::opened(url, Some(Arc::new(Presence::new(identity, hear_clock))))
     }
 
     /// Opens the store at a URL such as `postgres://user:password@host/database`, makes it if there is none, and migrates it if it is

@@ -96,11 +96,13 @@ fn main() {
         difference::Tallying::finish(_);
         difference::differences(_, _);
         bulk::BulkAction::as_str(_);
+        bulk::BulkAction::direction(_);
         bulk::BulkAction::lists(_);
         bulk::BulkState::as_str(_);
         delivery::AttemptEnd::is_healthy(_);
         delivery::AttemptEnd::is_success(_);
         delivery::AttemptEnd::lease_ran_out();
+        delivery::AttemptEnd::mailed(_, _, _);
         delivery::TestMessage::compose(_, _, _);
         delivery::AttemptEnd::answered(_, _, _);
         delivery::AttemptEnd::event_unread(_);

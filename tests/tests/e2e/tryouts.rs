@@ -231,15 +231,18 @@ fn o14_a_test_delivery_is_sent_as_any_other_and_nothing_of_it_is_kept() {
     assert_eq!(stage.operator_get("/v1/deliveries").json()["items"], json!([]));
 
     // What it says is for those who may read deliveries.
-    let link = stage
-        .ask(&[
-            "portal", "create", "--tenant", "acme", "--may", "settings", "--for", "1h", "--why", "a look",
-        ])
-        .ok()
-        .json();
-    let (_, sent) = test(&stage, text(&link, "token"), "destinations/books", &json!({}));
-    holds(&sent, &json!({ "delivered": true, "answer": null }));
-    assert_eq!(destination.take_arrivals().len(), 1);
+    let made = stage.operator_post(
+        "/v1/tenants/acme/portal-links",
+        &json!({ "may": ["settings"], "for": "1h", "why": "a visit" }).to_string(),
+    );
+    let url = made.json()["url"].as_str().unwrap_or_default().to_owned();
+    let secret = url.rsplit('/').next().unwrap_or_default();
+    for (token, says) in [(admin.as_str(), "thanks"), (secret, "")] {
+        destination.script([Reply::Says(200, "thanks")]);
+        let (_, sent) = test(&stage, token, "destinations/books", &json!({}));
+        holds(&sent, &json!({ "delivered": true, "answer": says }));
+    }
+    assert_eq!(destination.take_arrivals().len(), 2);
 
     // Where nothing is sent for now, no test is.
     stage

@@ -251,6 +251,7 @@ impl Host {
             identity: Identity::EventId,
             body_commitment: body_commitment(self.store.receipt_key(), &tenant, &body),
             lifecycle: None,
+            due_at: now,
             jobs: vec![JobSpec {
                 route: "cashback".parse().unwrap(),
                 lane: lane(&tenant, &"cashback".parse().unwrap(), None, None, receipt),

@@ -415,6 +415,7 @@ impl<S: Intake> Asked<'_, S> {
         let (key, scope) = (self.edge.store.receipt_key(), self.tenant.sharing.scope(&event));
         let admission = Admission::of(key, event, identity, proof, lifecycle, &mut self.tenant.matches()).about(scope);
         Admission {
+            due_at: clock::now(),
             on_held: self.source.on_held,
             on_replay: self.source.on_replay,
             ..admission.accepted_by(self.source.profile.accept())

@@ -202,7 +202,6 @@ fn snapshot<S: Views + Control>(
     config: &Config,
     stored: Result<&Stored, &StoreError>,
 ) -> Snapshot {
-    let now = clock::now();
     let mut gauges = Snapshot::default();
     // A drain is somebody's will, which nobody is woken for.
     let parts = operator.progress.parts(stored.map(|_| ()), None);
@@ -242,7 +241,7 @@ fn snapshot<S: Views + Control>(
     gauges.one(
         "tollgate_clock_behind_seconds",
         "How far the system's clock was set back behind the host's own.",
-        now.since(clock::wall()).max(0) / 1000,
+        clock::behind_ms().max(0) / 1000,
     );
     gauges.one(
         "tollgate_plugins_loaded",

@@ -10,6 +10,7 @@ use tollgate_core::review::{self, Asked, Decision, Target, Word};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{Control, ReceiptKey, ReviewDecision, ReviewReport, ReviewRequest, StoreError, Targets, Views};
 
+use crate::clock;
 use crate::config::{Config, Tenant};
 
 /// Why a review was not taken. Nothing was written.
@@ -136,7 +137,10 @@ async fn on_its_own(
         &mut tenant.matches(),
     )
     .about(scope);
-    Ok(admission.accepted_by(accept).on_its_own(key))
+    Ok(Admission {
+        due_at: clock::now(),
+        ..admission.accepted_by(accept).on_its_own(key)
+    })
 }
 
 fn tenant<'c>(config: &'c Config, event: &Event) -> Result<&'c Tenant, ReviewError> {

@@ -3,9 +3,8 @@
 //! Nothing here decides who has work: leases and their epochs do. A host that is taken for gone and comes back loses at most its leases.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tollgate_api::hosts::{Drain, DrainReport, HostState, HostView};
@@ -21,28 +20,40 @@ use crate::statements::rows::{self, get};
 
 /// For so long at most whoever claims on a drained host is kept waiting before it is told that there is nothing.
 const DRAINED_WAIT: Duration = Duration::from_secs(1);
-/// Clocks that differ by less are taken to be one, in milliseconds.
+/// An answer that took longer says too little of what the time is.
+const CLOCK_ANSWER_MAX: Duration = Duration::from_millis(200);
+/// People are told when clocks differ by so much, and that they agree again when it is less than the second, in milliseconds.
 const CLOCKS_DIFFER_MS: i64 = 1_000;
+const CLOCKS_AGREE_MS: i64 = 500;
+
+/// Is told what the database's clock said at a moment.
+pub type HearClock = fn(Instant, UnixMillis);
 
 /// What a host says of itself, and what it was told.
 #[derive(Debug)]
 pub(super) struct Presence {
     pub(super) identity: HostIdentity,
     configuration: Mutex<String>,
-    /// How far this machine's clock is ahead of the database's, in milliseconds; 0 where it is not to be told from it.
-    ahead_ms: AtomicI64,
-    /// Is told that whenever it changes.
-    set_ahead: fn(i64),
+    clock: Mutex<Clock>,
+    hear_clock: HearClock,
     drain: watch::Sender<Option<Drain>>,
 }
 
+/// What is known of the database's clock.
+#[derive(Debug, Default)]
+struct Clock {
+    was_heard: bool,
+    /// Whether people were told that this machine's differs from it.
+    differs: bool,
+}
+
 impl Presence {
-    pub(super) fn new(identity: HostIdentity, set_ahead: fn(i64)) -> Self {
+    pub(super) fn new(identity: HostIdentity, hear_clock: HearClock) -> Self {
         Self {
             identity,
             configuration: Mutex::default(),
-            ahead_ms: AtomicI64::new(0),
-            set_ahead,
+            clock: Mutex::default(),
+            hear_clock,
             drain: watch::Sender::default(),
         }
     }
@@ -84,32 +95,38 @@ impl Presence {
         matches!(tokio::time::timeout(DRAINED_WAIT, freed).await, Ok(Ok(_)))
     }
 
-    /// Holds this machine's clock against the database's, which all hosts share.
-    pub(super) fn hold_clock(&self, connection: &Connection) -> Result<(), Fault> {
-        let before = wall_ms();
+    /// Asks for the time by the database's clock, which all hosts share, and says so to people where this machine's differs from it.
+    pub(super) fn hear_clock(&self, connection: &Connection) -> Result<(), Fault> {
+        let asked = Instant::now();
         let shared: i64 = connection.query_row(
             "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
             [],
             |row| row.get(0),
         )?;
-        let after = wall_ms();
-        // The answer was given some time in between.
-        let differ = CLOCKS_DIFFER_MS.max(after - before);
-        let ahead = before.midpoint(after) - shared;
-        let ahead = if ahead.abs() < differ { 0 } else { ahead };
-        let last = self.ahead_ms.load(Ordering::Relaxed);
-        // A clock that was set in between says nothing.
-        if after < before || (ahead - last).abs() < differ {
+        let (took, system) = (asked.elapsed(), wall_ms());
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        if took > CLOCK_ANSWER_MAX && clock.was_heard {
             return Ok(());
         }
-        self.ahead_ms.store(ahead, Ordering::Relaxed);
-        (self.set_ahead)(ahead);
-        match ahead {
-            0 => tracing::info!("this machine's clock agrees with the database's again"),
-            _ => tracing::warn!(
-                ahead_ms = ahead,
-                "this machine's clock differs from the database's, by which this host goes as the others do; set the clocks right"
-            ),
+        clock.was_heard = true;
+        // The answer was given some time in between.
+        (self.hear_clock)(asked + took / 2, UnixMillis(shared));
+        let half_ms = i64::try_from(took.as_millis() / 2).unwrap_or(i64::MAX);
+        let ahead_ms = system.saturating_sub(half_ms).saturating_sub(shared);
+        match ahead_ms.abs() {
+            CLOCKS_DIFFER_MS.. if !clock.differs => {
+                clock.differs = true;
+                tracing::warn!(
+                    ahead_ms,
+                    "this machine's clock differs from the database's, by which work comes due on every host; by its own this host judges and signs \
+                     requests and tokens: set the clocks right"
+                );
+            }
+            ..CLOCKS_AGREE_MS if clock.differs => {
+                clock.differs = false;
+                tracing::info!("this machine's clock agrees with the database's again");
+            }
+            _ => {}
         }
         Ok(())
     }

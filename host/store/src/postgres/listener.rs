@@ -145,7 +145,7 @@ impl Listening {
         }
         let every = Duration::from_millis(limits::HOST_HEARTBEAT_MS);
         if self.beat.is_none_or(|beat| beat.elapsed() >= every) {
-            presence.hold_clock(connection)?;
+            presence.hear_clock(connection)?;
             presence.beat(connection, self.host, std::mem::take(&mut self.lag))?;
             self.beat = Some(Instant::now());
         }

@@ -585,7 +585,7 @@ fn begin(client: &Client, presence: Option<&Presence>) -> Result<(i64, Heard), F
     let host = connection.query_row("INSERT INTO hosts (mark) VALUES (0) RETURNING id", [], |row| row.get(0))?;
     hosts::forget_old(connection)?;
     if let Some(presence) = presence {
-        presence.hold_clock(connection)?;
+        presence.hear_clock(connection)?;
         presence.beat(connection, host, Duration::ZERO)?;
         presence.told(hosts::drain_of(connection, &presence.identity.name)?);
     }

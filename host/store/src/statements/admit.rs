@@ -72,7 +72,7 @@ pub(crate) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
                 rows::append_history(transaction.connection, seq, event.received_at, FILTERED, &why)?;
             }
             transaction.jobs_ready |=
-                lanes.insert(transaction.connection, &event.tenant, &jobs, seq, event.received_at)?;
+                lanes.insert(transaction.connection, &event.tenant, &jobs, seq, admission.due_at)?;
             Ok(Admitted::New(disposition))
         }
         Decision::Same | Decision::Conflict | Decision::SuspectedReplay => {

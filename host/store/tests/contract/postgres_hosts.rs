@@ -26,7 +26,7 @@ fn host(server: &Postgres, called: &str, process: u32) -> PostgresStore {
         process: format!("worker-{process}"),
         version: "1.2.3".to_owned(),
     };
-    PostgresStore::open_as(&secret(server), identity, |_| {}).unwrap()
+    PostgresStore::open_as(&secret(server), identity, |_, _| {}).unwrap()
 }
 
 fn by_ann(why: &str) -> Option<Drain> {

@@ -124,6 +124,7 @@ macro_rules! contract {
             redeliveries_are_counted_and_kept_one_by_one_up_to_a_bound,
             other_bytes_are_kept_once_each_and_up_to_a_bound,
             a_conflict_is_listed_and_becomes_an_event_of_its_own,
+            r3_a_job_is_due_when_its_admission_says_whatever_the_time_of_receipt,
             a_conflict_that_was_decided_stays_so_when_it_comes_again,
             suspected_replays_are_kept_once_each_listed_and_decided_like_conflicts,
             suspected_replays_wait_for_nobody_where_the_source_says_so,
@@ -770,6 +771,20 @@ async fn conflicts(store: &impl Store) -> Vec<SetAside> {
         ..held_filter()
     };
     store.set_aside(filter).await.unwrap()
+}
+
+/// Hosts share the clock by which work is due; when an event was received, each says by its own.
+pub(crate) async fn r3_a_job_is_due_when_its_admission_says_whatever_the_time_of_receipt(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("evt_1");
+    let hour_ahead = Admission {
+        due_at: at(1000),
+        ..sent.at(3_600_000).admission(&store)
+    };
+    assert_eq!(store.admit(vec![hour_ahead]).await.unwrap(), [ACCEPTED]);
+    assert!(claim(&store, at(999), 10).await.is_empty());
+    let claimed = claim_one(&store, at(1000)).await;
+    assert_eq!(claimed.event.received_at, at(3_600_000));
 }
 
 /// What a host makes of a conflicting delivery: an event of its own, routed as `sent` is.

@@ -201,6 +201,7 @@ impl Sent {
             identity: self.identity(),
             body_commitment: body_commitment(store.receipt_key(), &name(self.tenant), self.body.as_bytes()),
             lifecycle: self.status.map(|_| redemption()),
+            due_at: self.at,
             jobs,
             on_held: self.on_held,
             scope: self.scope,
