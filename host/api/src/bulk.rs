@@ -131,6 +131,7 @@ impl AskedBulk {
             tenant,
             before: self.upto.map(|upto| upto.saturating_add(1)),
             newer: None,
+            direction: self.action.direction(),
             rows_max,
             sends: BTreeMap::new(),
         }
@@ -147,13 +148,13 @@ pub struct BulkAnswer {
     pub fitting: Count,
     /// The newest place that it is about: what comes later is left alone.
     pub upto: String,
-    /// The newest of the jobs that fit, a few.
+    /// The first of the jobs that it would be done to, a few: the newest that fit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<JobRow>,
-    /// The newest of the deliveries that fit, a few.
+    /// The first of the deliveries that it would be done to, a few: the newest that fit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deliveries: Vec<DeliveryRow>,
-    /// The newest of the events that fit, a few.
+    /// The first of the events that it would be done to, a few: the oldest that fit, of dismiss the newest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventRow>,
     /// Of map: what each of `events` would become.
@@ -227,7 +228,7 @@ pub struct Bulk {
     pub begun: NewBulk,
     /// How far it has come.
     pub state: BulkState,
-    /// Everything from this place on, up to the newest that it is about, was looked at.
+    /// The place that was looked at last; where its walk begins, before the first.
     pub place: i64,
     /// To how many it was done.
     pub done: u64,

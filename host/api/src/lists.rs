@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tollgate_core::action::Action;
 use tollgate_core::admission::Disposition;
-use tollgate_core::filter::{Filter, Listing};
+use tollgate_core::filter::{Direction, Filter, Listing};
 use tollgate_core::ids::{
     ActionId, DestinationName, JobId, Namespace, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, RunId,
     SourceName, TenantName,
@@ -52,6 +52,7 @@ impl ListQuery {
             tenant: None,
             before: place(list, "after", self.after.as_deref())?,
             newer: place(list, "newer", self.newer.as_deref())?,
+            direction: Direction::NewestFirst,
             rows_max: rows(self.limit).max(1),
             sends: BTreeMap::new(),
         })
@@ -102,6 +103,8 @@ pub struct AskedList {
     pub before: Option<i64>,
     /// Only what stands behind this one.
     pub newer: Option<i64>,
+    /// Where the page begins; its `next` is the `before` of the next page, or the `newer` where the oldest comes first.
+    pub direction: Direction,
     /// The most rows of a page. Of [`Listing::Undelivered`] an event's rows stay together, so that it may be a few more.
     pub rows_max: usize,
     /// Where each tenant's routes send; for [`Listing::Undelivered`].

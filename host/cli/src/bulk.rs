@@ -232,7 +232,7 @@ fn preview_for_people(list: Listing, preview: &BulkAnswer) {
     }
     let shown = preview.jobs.len() + preview.deliveries.len() + preview.events.len();
     if preview.fitting.count > shown as u64 {
-        anstream::println!("{DIM}and more: these are the newest{DIM:#}");
+        anstream::println!("{DIM}and more: these are the first{DIM:#}");
     }
 }
 

@@ -1,12 +1,12 @@
 //! Bulk actions (promise O11): one thing done to everything that fits a filter, by an object with progress that a person can end.
 //!
-//! A bulk action walks its list once, from the newest place that it is about to the oldest, in steps. What a step does and how far it came are
+//! A bulk action walks its list once, from one end to the other ([`BulkAction::direction`]), in steps. What a step does and how far it came are
 //! one commit, so that a restart goes on behind it and nothing is done twice: what was put back and ended again lies behind the walk.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::filter::Listing;
+use crate::filter::{Direction, Listing};
 use crate::mask;
 
 /// What is done to each item that fits.
@@ -46,6 +46,15 @@ impl BulkAction {
             Self::Redeliver => &[Listing::Deliveries],
             Self::Route | Self::Map => &[Listing::Events],
             Self::Dismiss => &[Listing::Jobs, Listing::Events],
+        }
+    }
+
+    /// The way through the list. Where events get new jobs, the older event goes first: what is of one subject runs in the order in which the
+    /// jobs were made (promise P8).
+    pub fn direction(self) -> Direction {
+        match self {
+            Self::Route | Self::Map => Direction::OldestFirst,
+            Self::Replay | Self::Redeliver | Self::Dismiss => Direction::NewestFirst,
         }
     }
 }
@@ -109,6 +118,11 @@ mod tests {
             assert_eq!(action.as_str().parse(), Ok(action));
             assert!(action.lists().iter().all(|list| list.is_of_events()));
         }
+        // Those that give events new jobs, whose numbers are a subject's order.
+        let upward = BulkAction::ALL
+            .into_iter()
+            .filter(|action| action.direction() == Direction::OldestFirst);
+        assert_eq!(upward.collect::<Vec<_>>(), [BulkAction::Route, BulkAction::Map]);
         let said = "delete\u{202e}".parse::<BulkAction>().unwrap_err();
         assert!(
             said.contains("replay, redeliver, route, dismiss, map") && !said.contains('\u{202e}'),

@@ -20,6 +20,15 @@ use crate::limits;
 use crate::mask;
 use crate::time::UnixMillis;
 
+/// Which end of a list a walk through it begins at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// As people read it.
+    NewestFirst,
+    /// As it came.
+    OldestFirst,
+}
+
 /// What a filter is about: each has a list of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Listing {

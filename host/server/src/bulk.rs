@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tollgate_api::lists::{AskedList, Item, place_number};
 use tollgate_core::bulk::BulkAction;
-use tollgate_core::filter::Filter;
+use tollgate_core::filter::{Direction, Filter};
 use tollgate_core::limits;
 use tollgate_core::review::Word;
 use tollgate_store::{Bulk, BulkAbort, BulkFilter, BulkItem, BulkStep, Control, NewBulk, StoreError, Views};
@@ -85,20 +85,24 @@ async fn step<S: Views + Control>(store: &S, config: &Config, bulk: &Bulk) -> Re
         list: begun.list,
         filter,
         tenant: begun.tenant.clone(),
-        before: Some(bulk.place),
+        before: None,
         newer: None,
+        direction: begun.action.direction(),
         rows_max: limits::BULK_STEP_ITEMS_MAX,
         sends: BTreeMap::new(),
     };
     let mut looked_at = 0;
     let mut items = Vec::new();
-    let mut next = None;
+    let mut next = Some(bulk.place);
     for _ in 0..PAGES_MAX {
+        match asked.direction {
+            Direction::NewestFirst => asked.before = next,
+            Direction::OldestFirst => (asked.before, asked.newer) = (Some(begun.upto.saturating_add(1)), next),
+        }
         let page = store.list(asked.clone()).await?;
         looked_at += page.looked_at;
         items = page.items;
         next = page.next.as_deref().and_then(|next| place_number(begun.list, next));
-        asked.before = next;
         if !items.is_empty() || next.is_none() {
             break;
         }

@@ -15,7 +15,7 @@ use tollgate_core::admission::{Admission, Identity, JobSpec, OnHeld, OnReplay, l
 use tollgate_core::commitment::body_commitment;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof, StatusReading};
-use tollgate_core::filter::{Filter, Listing};
+use tollgate_core::filter::{Direction, Filter, Listing};
 use tollgate_core::grant::{Grant, judge};
 use tollgate_core::ids::Digest;
 use tollgate_core::outcome::JobEnd;
@@ -93,6 +93,7 @@ async fn main() {
             tenant: tenant.map(|tenant| tenant.parse().unwrap()),
             before: None,
             newer: None,
+            direction: Direction::NewestFirst,
             rows_max: 20,
             sends: BTreeMap::new(),
         };

@@ -11,7 +11,7 @@ use tollgate_api::settings::{
     RollbackBody, SecretBody, SecretChange, SecretPath, SettingsBody, SettingsChange, SettingsVersionPath, Tried,
     TriedReceipt, TriedRoute,
 };
-use tollgate_core::filter::{Filter, Listing};
+use tollgate_core::filter::{Direction, Filter, Listing};
 use tollgate_core::ids::{ReceiptId, RouteName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::secret::Secret;
@@ -206,6 +206,7 @@ async fn tried(
         tenant: Some(tenant.clone()),
         before: None,
         newer: None,
+        direction: Direction::NewestFirst,
         rows_max: receipts_max.max(1),
         sends: BTreeMap::new(),
     };

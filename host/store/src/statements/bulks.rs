@@ -2,6 +2,7 @@
 //! the next one begins (promise O11).
 
 use tollgate_core::bulk::{BulkAction, BulkState};
+use tollgate_core::filter::Direction;
 use tollgate_core::ids::{BulkId, JobId, OutboxId, ReceiptId};
 use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
@@ -39,7 +40,10 @@ pub(crate) fn start(transaction: &mut Transaction<'_>, new: &NewBulk) -> Result<
             new.started_at.0,
             new.expected.cast_signed(),
             new.upto,
-            new.upto.saturating_add(1),
+            match new.action.direction() {
+                Direction::NewestFirst => new.upto.saturating_add(1),
+                Direction::OldestFirst => 0,
+            },
         ])?;
     find(connection, BulkId(connection.last_insert_rowid()))
 }

@@ -1,4 +1,4 @@
-//! Lists by filter: a way through what there is, from the newest to the oldest, and what of it fits (promises O10 and P11).
+//! Lists by filter: a way through what there is, from the newest to the oldest or back, and what of it fits (promises O10 and P11).
 //!
 //! Whether something fits is decided by `tollgate_core::filter`, and by nothing here: every backend gives the same answer. What is
 //! here decides only what is looked at. Receipts, runs and actions are numbered without gaps and in the order of time, so a list has a
@@ -20,7 +20,7 @@ use tollgate_core::admission::Disposition;
 use tollgate_core::content;
 use tollgate_core::delivery::AttemptEnd;
 use tollgate_core::event::StatusReading;
-use tollgate_core::filter::{self, Facts, Filter, Found, Key, Listing};
+use tollgate_core::filter::{self, Direction, Facts, Filter, Found, Key, Listing};
 use tollgate_core::ids::{
     ActionId, DestinationName, JobId, Namespace, OutboxId, PluginDigest, PluginName, RouteName, RunId,
 };
@@ -38,9 +38,9 @@ use super::rows;
 use crate::sql::OptionalExtension as _;
 
 /// Places that are looked at in one step.
-const STEP: i64 = 256;
+const STEP: usize = 256;
 /// What is looked at is read in one piece while no more than this many times as many lie between.
-const SPREAD_MAX: i64 = 4;
+const SPREAD_MAX: u64 = 4;
 
 /// One page of a list.
 pub(crate) fn list(view: View<'_>, key: &Secret, asked: &AskedList) -> Result<Page<Item>, Fault> {
@@ -162,7 +162,7 @@ struct Walk<'a> {
     above: i64,
     /// The places that an index names, the newest first. None: all.
     named: Option<Vec<i64>>,
-    /// Goes along this tenant's receipts alone.
+    /// Goes along this tenant's receipts alone; no store finds those from the oldest on.
     by_tenant: bool,
 }
 
@@ -172,7 +172,7 @@ impl<'a> Walk<'a> {
         let newest = along.newest(view)?;
         let filter = &asked.filter;
         let mut before = asked.before.unwrap_or(i64::MAX).min(newest + 1);
-        let mut above = asked.newer.unwrap_or(0);
+        let mut above = asked.newer.unwrap_or(0).min(newest);
         if let Some(until) = filter.until() {
             let end = along.place_of(view, newest, until.plus_ms(limits::LIST_CLOCK_SLACK_MS))?;
             before = before.min(end);
@@ -191,34 +191,47 @@ impl<'a> Walk<'a> {
             before,
             above,
             named: named::places(view, key, asked, along)?,
-            by_tenant: along == Along::Receipts && asked.tenant.is_some() && named::has_tenants(view)?,
+            by_tenant: along == Along::Receipts
+                && asked.direction == Direction::NewestFirst
+                && asked.tenant.is_some()
+                && named::has_tenants(view)?,
         })
     }
 
-    /// The next places behind `before`, the newest first, and whether they lie close together.
-    fn places(&self, before: i64, count: i64) -> Result<(Vec<i64>, bool), Fault> {
+    /// The next places behind `came_to` in the walk's direction, and whether they lie close together.
+    fn places(&self, came_to: i64, count: usize) -> Result<(Vec<i64>, bool), Fault> {
+        let (above, before) = match self.asked.direction {
+            Direction::NewestFirst => (self.above, came_to),
+            Direction::OldestFirst => (came_to, self.before),
+        };
         let places: Vec<i64> = match (&self.named, &self.asked.tenant) {
             (Some(named), _) => {
-                let from = named.partition_point(|place| *place >= before);
-                let there = named[from..].iter().copied().take_while(|place| *place > self.above);
-                there.take(usize::try_from(count).unwrap_or(usize::MAX)).collect()
+                let newer = named.partition_point(|place| *place >= before);
+                let older = named.partition_point(|place| *place > above);
+                let between = named[newer.min(older)..older].iter().copied();
+                match self.asked.direction {
+                    Direction::NewestFirst => between.take(count).collect(),
+                    Direction::OldestFirst => between.rev().take(count).collect(),
+                }
             }
             (None, Some(tenant)) if self.by_tenant => {
-                let count = usize::try_from(count).unwrap_or(usize::MAX);
                 let mut places = receipts::newest(self.view, Some(tenant), before, count)?;
-                places.retain(|place| *place > self.above);
+                places.retain(|place| *place > above);
                 places
             }
-            (None, _) => (self.above.max(before - 1 - count) + 1..before).rev().collect(),
+            (None, _) => match self.asked.direction {
+                Direction::NewestFirst => (above + 1..before).rev().take(count).collect(),
+                Direction::OldestFirst => (above + 1..before).take(count).collect(),
+            },
         };
         let close = match (places.first(), places.last()) {
-            (Some(first), Some(last)) => first - last < SPREAD_MAX * places.len() as i64,
+            (Some(first), Some(last)) => first.abs_diff(*last) < SPREAD_MAX * places.len() as u64,
             _ => false,
         };
         Ok((places, close))
     }
 
-    /// Hands everything that fits to `each`, from the newest on, until it says that it is enough or `looked_at_max` are looked at.
+    /// Hands everything that fits to `each`, in the direction that is asked for, until it says that it is enough or `looked_at_max` are looked at.
     /// What stands at one place stays together.
     fn through(
         &self,
@@ -233,16 +246,19 @@ impl<'a> Walk<'a> {
         };
         let mut near = Near::default();
         let mut body_bytes = 0;
-        let mut before = self.before;
+        let mut came_to = match self.asked.direction {
+            Direction::NewestFirst => self.before,
+            Direction::OldestFirst => self.above,
+        };
         // The first steps are short: most pages are.
-        let mut step = (self.asked.rows_max as i64 + 1).clamp(16, STEP);
+        let mut step = self.asked.rows_max.saturating_add(1).clamp(16, STEP);
         loop {
-            let (places, close) = self.places(before, step)?;
+            let (places, close) = self.places(came_to, step)?;
             step = STEP;
             let (Some(first), Some(last)) = (places.first().copied(), places.last().copied()) else {
                 return Ok(walked);
             };
-            let mut related = close.then(|| Related::new(self.view, Range(last, first)));
+            let mut related = close.then(|| Related::new(self.view, Range(first.min(last), first.max(last))));
             for place in places {
                 let mut alone = Related::new(self.view, Range(place, place));
                 let related = related.as_mut().unwrap_or(&mut alone);
@@ -256,9 +272,13 @@ impl<'a> Walk<'a> {
                 };
                 let (goes_on, time) = looking.at(place, each)?;
                 walked.back_to = time.or(walked.back_to);
-                before = place;
+                came_to = place;
                 if !goes_on || walked.looked_at >= looked_at_max || body_bytes >= limits::LIST_BODY_BYTES_MAX {
-                    walked.next = (place > self.above + 1).then_some(place);
+                    let is_more = match self.asked.direction {
+                        Direction::NewestFirst => place > self.above + 1,
+                        Direction::OldestFirst => place < self.before - 1,
+                    };
+                    walked.next = is_more.then_some(place);
                     return Ok(walked);
                 }
             }

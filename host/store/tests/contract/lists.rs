@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_core::delivery::{AttemptEnd, AttemptRecord, EntryEnd};
-use tollgate_core::filter::{Filter, Listing};
+use tollgate_core::filter::{Direction, Filter, Listing};
 use tollgate_core::outbox::OutboxClaim;
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::time::UnixMillis;
@@ -24,6 +24,7 @@ fn asked(list: Listing, filter: &str) -> AskedList {
         tenant: None,
         before: None,
         newer: None,
+        direction: Direction::NewestFirst,
         rows_max: 100,
         sends: BTreeMap::new(),
     }
@@ -469,4 +470,41 @@ pub(crate) async fn o10_a_page_looks_no_further_than_it_may(backend: &impl Backe
     question.tenant = Some(name("globex"));
     let page = store.list(question).await.unwrap();
     assert_eq!((page.items.len(), page.looked_at), (100, 100));
+}
+
+/// The way up finds what the way down does, in pages too.
+pub(crate) async fn o10_a_list_goes_both_ways(backend: &impl Backend) {
+    let store = backend.open();
+    scene(&store).await;
+    for (list, filter, tenant) in [
+        (Listing::Events, "", None),
+        (Listing::Events, "", Some("acme")),
+        (Listing::Events, "disposition:held", None),
+        (Listing::Events, "since:90m", None),
+        (Listing::Events, "receipt:rcpt_00000000000000000000000000000000", None),
+        (Listing::Actions, "", None),
+    ] {
+        let mut down = asked(list, filter);
+        down.tenant = tenant.map(name);
+        let mut expect = words(&store.list(down.clone()).await.unwrap());
+        expect.reverse();
+        let mut up = AskedList {
+            direction: Direction::OldestFirst,
+            rows_max: 2,
+            ..down
+        };
+        let mut found = Vec::new();
+        loop {
+            let page = store.list(up.clone()).await.unwrap();
+            found.extend(words(&page));
+            up.newer = place(page.next.as_ref());
+            if up.newer.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, expect, "{list:?} {filter} {tenant:?}");
+    }
+    let mut beyond = asked(Listing::Events, "");
+    beyond.newer = Some(i64::MAX);
+    assert!(store.list(beyond).await.unwrap().items.is_empty());
 }

@@ -47,7 +47,7 @@ pub(crate) use crate::issues::{
     o12_failures_of_one_kind_place_and_code_are_one_issue_and_none_counts_twice,
 };
 pub(crate) use crate::lists::{
-    o2_o10_a_list_keeps_to_its_tenant, o10_a_filter_finds_what_fits_in_every_list,
+    o2_o10_a_list_keeps_to_its_tenant, o10_a_filter_finds_what_fits_in_every_list, o10_a_list_goes_both_ways,
     o10_pages_stay_where_they_are_while_events_come_in, o10_what_was_decided_about_a_held_event_is_not_held_any_more,
     p11_an_operation_that_another_event_recorded_counts_for_both, p11_each_event_has_a_standing_at_each_destination,
 };
@@ -194,6 +194,7 @@ macro_rules! contract {
             o10_what_was_decided_about_a_held_event_is_not_held_any_more,
             o10_pages_stay_where_they_are_while_events_come_in,
             o2_o10_a_list_keeps_to_its_tenant,
+            o10_a_list_goes_both_ways,
             p11_each_event_has_a_standing_at_each_destination,
             p11_an_operation_that_another_event_recorded_counts_for_both,
             o11_a_step_is_done_once_whoever_repeats_it_and_goes_on_after_a_restart,
