@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tollgate_api::lists::{AskedList, Item, place_number};
 use tollgate_core::bulk::BulkAction;
 use tollgate_core::filter::{Direction, Filter};
+use tollgate_core::ids::BulkId;
 use tollgate_core::limits;
 use tollgate_core::review::Word;
+use tollgate_core::time::UnixMillis;
 use tollgate_store::{Bulk, BulkAbort, BulkFilter, BulkItem, BulkStep, Control, NewBulk, StoreError, Views};
 
 use crate::clock;
@@ -23,6 +25,8 @@ use crate::operator::{ReviewError, map, routed_now};
 
 /// How often it is looked for what another host, or an earlier process, has begun.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long one rests whose step failed.
+const REST_MS: i64 = 5_000;
 /// Pages that one step looks at without finding anything.
 const PAGES_MAX: usize = 10;
 
@@ -34,12 +38,13 @@ pub(crate) async fn run<S: Views + Control>(
     shutdown: CancellationToken,
 ) {
     let pause = Duration::from_millis(limits::BULK_PAUSE_MS);
+    let mut resting = Resting::new();
     loop {
-        let wait = match round(&store, &config).await {
+        let wait = match round(&store, &config, &mut resting).await {
             Ok(0) => LOOK_EVERY,
             Ok(_) => pause,
             Err(error) => {
-                tracing::warn!(%error, "a bulk action waits: the store did not do its step");
+                tracing::warn!(%error, "bulk actions wait: the store does not say which there are");
                 LOOK_EVERY
             }
         };
@@ -51,21 +56,51 @@ pub(crate) async fn run<S: Views + Control>(
     }
 }
 
+/// Those whose last step failed, each with when it is tried again.
+type Resting = BTreeMap<BulkId, UnixMillis>;
+
 /// One step of each that goes on. Returns how many those were.
-async fn round<S: Views + Control>(store: &S, config: &ArcSwap<Config>) -> Result<usize, StoreError> {
+async fn round<S: Views + Control>(
+    store: &S,
+    config: &ArcSwap<Config>,
+    resting: &mut Resting,
+) -> Result<usize, StoreError> {
     let running = BulkFilter {
         is_running: true,
         rows_max: usize::MAX,
         ..BulkFilter::default()
     };
     let running = store.bulks(running).await?;
-    for bulk in running.iter().rev() {
-        step(store, &config.load_full(), bulk).await?;
-    }
-    Ok(running.len())
+    let config = config.load_full();
+    Ok(each(running, resting, clock::now(), |bulk| step(store, &config, bulk)).await)
 }
 
-async fn step<S: Views + Control>(store: &S, config: &Config, bulk: &Bulk) -> Result<(), StoreError> {
+/// Does a step of each that does not rest, the oldest first. One that fails rests, and holds up no other. Returns how many did theirs.
+async fn each<F: Future<Output = Result<(), StoreError>>>(
+    running: Vec<Bulk>,
+    resting: &mut Resting,
+    now: UnixMillis,
+    step: impl Fn(Bulk) -> F,
+) -> usize {
+    resting.retain(|_, until| *until > now);
+    let mut stepped = 0;
+    for bulk in running.into_iter().rev() {
+        let id = bulk.id;
+        if resting.contains_key(&id) {
+            continue;
+        }
+        match step(bulk).await {
+            Ok(()) => stepped += 1,
+            Err(error) => {
+                tracing::warn!(bulk = %id, %error, "a bulk action waits: its step could not be done; it is tried again");
+                resting.insert(id, now.plus_ms(REST_MS));
+            }
+        }
+    }
+    stepped
+}
+
+async fn step<S: Views + Control>(store: &S, config: &Config, bulk: Bulk) -> Result<(), StoreError> {
     let begun = &bulk.begun;
     let filter = match Filter::read(&begun.filter, begun.list, begun.started_at) {
         Ok(filter) => filter,
@@ -159,4 +194,68 @@ async fn what_is_done(
             None
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tollgate_core::bulk::BulkState;
+    use tollgate_core::filter::Listing;
+
+    use super::*;
+
+    fn bulk(id: i64) -> Bulk {
+        Bulk {
+            id: BulkId(id),
+            begun: NewBulk {
+                action: BulkAction::Map,
+                to: None,
+                list: Listing::Events,
+                filter: "disposition:held".to_owned(),
+                tenant: None,
+                actor: "ana".to_owned(),
+                why: "a test".to_owned(),
+                started_at: UnixMillis(0),
+                expected: 0,
+                upto: 0,
+            },
+            state: BulkState::Running,
+            place: 0,
+            done: 0,
+            passed_over: 0,
+            looked_at: 0,
+            ended_at: None,
+            ended_by: None,
+        }
+    }
+
+    /// One damaged receipt would stop everybody's otherwise.
+    #[tokio::test]
+    async fn o11_a_bulk_action_that_cannot_do_its_step_rests_and_the_others_go_on() {
+        let running = |ids: &[i64]| ids.iter().copied().map(bulk).collect();
+        let tried = Mutex::new(Vec::new());
+        let step = async |bulk: Bulk| {
+            tried.lock().unwrap().push(bulk.id.0);
+            match bulk.id.0 {
+                1 => Err(StoreError::NotFound {
+                    what: "a damaged receipt".to_owned(),
+                }),
+                _ => Ok(()),
+            }
+        };
+        let mut resting = Resting::new();
+        for (now, stepped, expect) in [
+            (0, 2, &[1, 2, 3][..]),
+            (REST_MS - 1, 2, &[2, 3]),
+            (REST_MS, 2, &[1, 2, 3]),
+        ] {
+            assert_eq!(
+                each(running(&[3, 2, 1]), &mut resting, UnixMillis(now), &step).await,
+                stepped
+            );
+            assert_eq!(std::mem::take(&mut *tried.lock().unwrap()), expect, "at {now}");
+        }
+        assert_eq!(each(running(&[1]), &mut resting, UnixMillis(REST_MS), &step).await, 0);
+    }
 }
