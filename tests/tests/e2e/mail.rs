@@ -415,3 +415,57 @@ fn o12_a_mail_server_that_talks_nonsense_holds_nobody_up() {
     stage.quiet();
     assert_eq!(told(&stage, "status:delivered code:250").len(), 1);
 }
+
+/// A server that shows what it was told shows the host's login, as it went over the wire; whoever owns the destination reads neither that nor where
+/// the server is.
+#[test]
+fn o12_the_hosts_login_and_mail_server_are_shown_to_no_tenant() {
+    let (user, password) = ("relay-of-this-host", "correct-horse-battery");
+    let server = MailServer::start();
+    let to_books = Destination::start();
+    let login = format!("user = \"{user}\"\npassword = {{ file = \"secrets/smtp\" }}\n");
+    let plainly_said = format!("535 5.7.8 not {{line}}, which is {user}\0{password}");
+    let refused = [("AUTH", plainly_said.as_str())];
+    server.script(&refused);
+    let stage = stage(&to_books, &format!("{}{login}", plainly(server.port)))
+        .secret("smtp", password)
+        .start();
+    assert_eq!(stage.redeem(1).status, 202);
+    let by_login = [("EHLO", "250-here\r\n250 AUTH LOGIN"), ("AUTH", "334 VXNlcm5hbWU6")];
+    let answered = |line| [&by_login[..], &[("answer", line)]].concat();
+    for (script, code) in [
+        (&refused[..], "535"),
+        (&answered("534 5.7.8 not {line}"), "534"),
+        (&[("AUTH", "rubbish {line}")], "none"),
+    ] {
+        server.script(script);
+        let waiting = wait_until("it was tried", || {
+            told(&stage, &format!("status:waiting code:{code}")).pop()
+        });
+        let shown = stage.operator_get(&format!("/v1/trace?id={}", text(&waiting, "receipt")));
+        let shown = String::from_utf8_lossy(&shown.body).into_owned();
+        let log = stage.log().join("\n");
+        // In Base64 alone, and as PLAIN says both.
+        let encoded = [
+            "cmVsYXktb2YtdGhpcy1ob3N0",
+            "Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5",
+            "AHJlbGF5LW9mLXRoaXMtaG9zdABjb3JyZWN0LWhvcnNlLWJhdHRlcnk",
+        ];
+        for secret in [user, password].iter().chain(&encoded) {
+            assert!(
+                !shown.contains(secret) && !log.contains(secret),
+                "{secret}: {shown} {log}"
+            );
+        }
+        assert!(
+            !shown.contains("rubbish") && !shown.contains(&server.port.to_string()),
+            "{shown}"
+        );
+    }
+    // The operator sees what came, and from where.
+    let log = stage.log().join("\n");
+    assert!(
+        log.contains("is no SMTP") && log.contains(&server.port.to_string()),
+        "{log}"
+    );
+}
