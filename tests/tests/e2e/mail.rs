@@ -203,7 +203,10 @@ fn o12_what_is_said_to_the_mail_server_is_said_under_tls_and_the_password_is_sho
     let login = "user = \"tollgate\"\npassword = { file = \"secrets/smtp\" }\n";
     let mut stage = stage(
         &to_books,
-        &format!("server = \"localhost\"\nport = {}\n{login}", server.port),
+        &format!(
+            "server = \"localhost\"\nport = {}\ntls = \"starttls\"\n{login}",
+            server.port
+        ),
     )
     .secret("smtp", wrong)
     .start();
@@ -226,7 +229,7 @@ fn o12_what_is_said_to_the_mail_server_is_said_under_tls_and_the_password_is_sho
     );
     stage.quiet();
 
-    // TLS from the first byte; and a server that has none is told nothing.
+    // TLS from the first byte, which is meant where nothing is said; and a server that has none is told nothing.
     for (mode, offers, arrives) in [
         ("tls", "tls", true),
         ("starttls", "none", false),
@@ -236,10 +239,11 @@ fn o12_what_is_said_to_the_mail_server_is_said_under_tls_and_the_password_is_sho
             return;
         };
         let before = told(&stage, "status:delivered").len();
-        let lines = format!(
-            "server = \"localhost\"\nport = {}\ntls = \"{mode}\"\n{login}",
-            server.port
-        );
+        let said = match mode {
+            "tls" => String::new(),
+            mode => format!("tls = \"{mode}\"\n"),
+        };
+        let lines = format!("server = \"localhost\"\nport = {}\n{said}{login}", server.port);
         stage.delivery(&format!(
             "allow_http = true\nallow_networks = [\"127.0.0.0/8\"]\nextra_roots = \"secrets/roots.pem\"\n[notices.email]\n\
              from = \"tollgate@mail.example\"\n{lines}"
@@ -468,4 +472,25 @@ fn o12_the_hosts_login_and_mail_server_are_shown_to_no_tenant() {
         log.contains("is no SMTP") && log.contains(&server.port.to_string()),
         "{log}"
     );
+}
+
+/// What whoever is on the way puts behind the answer to STARTTLS is no answer of the server.
+#[test]
+fn o12_what_comes_before_tls_does_not_count_as_said_under_it() {
+    let server = MailServer::start_with(&tls::FIRST);
+    let forged = "220 go on\r\n250 here\r\n250 taken\r\n250 taken\r\n250 taken\r\n354 go on\r\n250 2.0.0 forged";
+    let offers = ("EHLO", "250-here\r\n250 STARTTLS");
+    server.script(&[offers, ("STARTTLS", forged)]);
+    let to_books = Destination::start();
+    let to_server = format!("server = \"localhost\"\nport = {}\ntls = \"starttls\"\n", server.port);
+    let stage = stage(&to_books, &to_server).start();
+    assert_eq!(stage.redeem(1).status, 202);
+    wait_until("it was tried twice", || {
+        (server.heard_times("STARTTLS") == 2).then_some(())
+    });
+    assert_eq!(told(&stage, "status:waiting code:none").len(), 1);
+    server.script(&[offers, ("STARTTLS", "220 go on")]);
+    stage.quiet();
+    assert_eq!(told(&stage, "status:delivered code:250").len(), 1);
+    assert_eq!(server.heard_times("DATA"), 1);
 }

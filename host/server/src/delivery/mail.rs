@@ -4,6 +4,10 @@
 //! was lost has the same `Message-ID`.
 
 use std::error::Error as _;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE64_NOPAD;
@@ -11,12 +15,16 @@ use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
 use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
+use lettre::transport::smtp::client::{
+    AsyncSmtpConnection, AsyncTokioStream, Certificate, CertificateStore, TlsParameters,
+};
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::{Code, Response};
 use lettre::{Address, Message};
 use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tollgate_core::delivery::{AttemptEnd, MailStage, kept_answer};
 use tollgate_core::mail::{Mail, MailAddress};
 use tollgate_core::secret::Secret;
@@ -25,6 +33,8 @@ use tollgate_store::OutboxClaim;
 use super::client::Attempt;
 use crate::config::{MailConfig, MailTls};
 
+/// Why there is no answer, where there is no connection.
+const UNREACHED: &str = "there is no connection to the mail server";
 /// How long a connection stays open for the answer to QUIT.
 const QUIT_MS_MAX: u64 = 1_000;
 
@@ -146,7 +156,7 @@ impl Refused {
                 _ if error.is_response() => "what the mail server answers is no SMTP",
                 MailStage::Tls if error.is_client() => "the mail server offers no STARTTLS",
                 MailStage::Login if error.is_client() => "the mail server offers no login that this host knows",
-                MailStage::Hello => "there is no connection to the mail server",
+                MailStage::Hello => UNREACHED,
                 MailStage::Tls => "there is no TLS with the mail server",
                 MailStage::Login | MailStage::Sender | MailStage::Recipient | MailStage::Message => {
                     "the connection to the mail server broke off"
@@ -183,14 +193,74 @@ async fn connect(
         MailTls::StartTls | MailTls::None => None,
     };
     let server = (config.server.as_str(), config.port);
-    let connected = AsyncSmtpConnection::connect_tokio1(server, Some(deadline), &hello, from_first_byte, None).await;
-    let mut connection = connected.map_err(Refused::at(MailStage::Hello))?;
-    if config.tls == MailTls::StartTls {
-        let parameters = parameters().map_err(Refused::at(MailStage::Tls))?;
-        let started = connection.starttls(parameters, &hello).await;
-        started.map_err(Refused::at(MailStage::Tls))?;
+    if config.tls != MailTls::StartTls {
+        let connected =
+            AsyncSmtpConnection::connect_tokio1(server, Some(deadline), &hello, from_first_byte, None).await;
+        return connected.map_err(Refused::at(MailStage::Hello));
     }
+    let stream = TcpStream::connect(server).await.map_err(|error| Refused::Broken {
+        reason: UNREACHED.to_owned(),
+        error: error.to_string(),
+    })?;
+    let connected = AsyncSmtpConnection::connect_with_transport(Box::new(ClearText::new(stream)), &hello).await;
+    let mut connection = connected.map_err(Refused::at(MailStage::Hello))?;
+    let parameters = parameters().map_err(Refused::at(MailStage::Tls))?;
+    let started = connection.starttls(parameters, &hello).await;
+    started.map_err(Refused::at(MailStage::Tls))?;
     Ok(connection)
+}
+
+/// A connection that begins in clear text, of which no byte is read before it is asked for.
+///
+/// The client reads ahead and keeps what it read when TLS begins: whoever is on the way could put the answers to the whole e-mail behind the one
+/// to STARTTLS, and they would count as said under TLS. Read byte by byte, they stay where TLS begins, and break it.
+#[derive(Debug)]
+struct ClearText {
+    stream: TcpStream,
+    is_tls: bool,
+}
+
+impl ClearText {
+    /// The first byte of what a client of TLS says, and of no command.
+    const TLS_HANDSHAKE: u8 = 0x16;
+
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, is_tls: false }
+    }
+}
+
+impl AsyncTokioStream for ClearText {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+}
+
+impl AsyncRead for ClearText {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_tls || into.remaining() == 0 {
+            return Pin::new(&mut self.stream).poll_read(context, into);
+        }
+        let mut byte = [0];
+        let mut one = ReadBuf::new(&mut byte);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut one))?;
+        into.put_slice(one.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClearText {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.is_tls |= bytes.first() == Some(&Self::TLS_HANDSHAKE);
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 /// Hands the e-mail over, one command after the other, and returns the answer to its end.
