@@ -87,6 +87,7 @@ fn o12_each_change_is_told_by_email_until_the_mail_server_takes_it() {
         "\"Tollgate\" <tollgate@mail.example>".replace('"', "")
     );
     assert!(head(&mails[1], "Message-ID").ends_with("@mail.example>"));
+    assert_eq!(head(&mails[1], "Auto-Submitted"), "auto-generated");
     let said = text(&mails[1], "data");
     for line in [
         "see whether the URL of the destination `books` is still right.",

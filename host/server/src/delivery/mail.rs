@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE64_NOPAD;
 use lettre::message::Mailbox;
-use lettre::message::header::ContentType;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{
@@ -124,6 +124,9 @@ fn message(config: &MailConfig, to: &[MailAddress], mail: Mail) -> Result<Messag
     for address in to {
         message = message.to(mailbox(None, address)?);
     }
+    // RFC 3834: no person wrote it, so nobody's absence is to be answered to it.
+    let auto_submitted = HeaderName::new_from_ascii_str("Auto-Submitted");
+    message = message.raw_header(HeaderValue::new(auto_submitted, "auto-generated".to_owned()));
     let message = message.header(ContentType::TEXT_PLAIN).body(mail.text);
     message.map_err(|error| format!("the e-mail cannot be written: {error}"))
 }
