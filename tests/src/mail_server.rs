@@ -1,11 +1,15 @@
 //! A mail server that misbehaves by script. One that does what it should is `tests/python/smtp.py`.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::tls::Identity;
 
 /// How it answers to one thing.
 #[derive(Debug, Clone)]
@@ -36,14 +40,26 @@ impl MailServer {
     /// # Panics
     /// When there is no port.
     pub fn start() -> Self {
+        Self::listening(None)
+    }
+
+    /// As [`MailServer::start`], and what follows its answer `220` to STARTTLS is TLS.
+    ///
+    /// # Panics
+    /// When there is no port.
+    pub fn start_with(identity: &Identity) -> Self {
+        Self::listening(Some(identity.server()))
+    }
+
+    fn listening(tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let shared = Arc::<Shared>::default();
         let at_shared = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let shared = Arc::clone(&at_shared);
-                thread::spawn(move || drop(shared.serve(&stream)));
+                let (shared, tls) = (Arc::clone(&at_shared), tls.clone());
+                thread::spawn(move || drop(shared.accept(stream, tls)));
             }
         });
         Self { port, shared }
@@ -76,16 +92,24 @@ impl MailServer {
 }
 
 impl Shared {
-    fn serve(&self, stream: &TcpStream) -> io::Result<()> {
+    fn accept(&self, mut stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        self.say(stream, "connect", "")?;
+        self.say(&mut stream, "connect", "")?;
+        let is_upgraded = self.serve(&mut stream)?;
+        match tls {
+            Some(tls) if is_upgraded => {
+                let connection = ServerConnection::new(tls).map_err(io::Error::other)?;
+                self.serve(&mut StreamOwned::new(connection, stream)).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers each line until the end, or until TLS begins. Returns whether it does.
+    fn serve(&self, stream: &mut (impl Read + Write)) -> io::Result<bool> {
         let (mut is_message, mut is_login) = (false, false);
-        let mut lines = BufReader::new(stream);
-        let mut bytes = Vec::new();
-        // What is no text is TLS, which it does not speak.
-        while lines.read_until(b'\n', &mut bytes)? > 0 {
-            let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-            bytes.clear();
+        // What is no text is TLS that nobody announced, which it does not speak.
+        while let Some(line) = line(stream)? {
             if is_message && line != "." {
                 continue;
             }
@@ -94,15 +118,18 @@ impl Shared {
             let said = self.say(stream, word, &line)?;
             is_message = word == "DATA" && said.starts_with("354");
             is_login = said.starts_with("334");
+            if word == "STARTTLS" && said.starts_with("220") {
+                return Ok(true);
+            }
             if said.starts_with("221") {
                 break;
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Answers, and returns what with.
-    fn say(&self, mut stream: &TcpStream, word: &str, line: &str) -> io::Result<String> {
+    fn say(&self, stream: &mut impl Write, word: &str, line: &str) -> io::Result<String> {
         lock(&self.heard).push(word.to_owned());
         let scripted = lock(&self.answers).get(word).cloned();
         let usual = match word {
@@ -117,11 +144,13 @@ impl Shared {
             Says::At(text) => {
                 let text = text.replace("{line}", line);
                 stream.write_all(text.as_bytes())?;
+                stream.flush()?;
                 Ok(text)
             }
             Says::Dripping(text) => {
                 for byte in text.as_bytes() {
                     stream.write_all(&[*byte])?;
+                    stream.flush()?;
                     thread::sleep(Duration::from_millis(100));
                 }
                 Ok(text)
@@ -129,6 +158,18 @@ impl Shared {
             Says::Nothing => Ok(String::new()),
         }
     }
+}
+
+/// The next line, and none at the end. No byte behind it is read.
+fn line(stream: &mut impl Read) -> io::Result<Option<String>> {
+    let (mut bytes, mut byte) = (Vec::new(), [0]);
+    while !bytes.ends_with(b"\n") {
+        if stream.read(&mut byte)? == 0 {
+            return Ok(None);
+        }
+        bytes.extend(byte);
+    }
+    Ok(Some(String::from_utf8_lossy(&bytes).trim_end().to_owned()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -99,6 +99,22 @@ impl Identity {
         pem("PRIVATE KEY", self.key)
     }
 
+    /// How a server speaks TLS with it.
+    ///
+    /// # Panics
+    /// When the certificate and the key above are none.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        let certificate = CertificateDer::from_pem_slice(self.certificate_pem().as_bytes()).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem().as_bytes()).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring serves TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("a certificate and its key");
+        Arc::new(config)
+    }
+
     /// Speaks TLS over `stream`, with whoever holds this certificate's key and nobody else.
     ///
     /// # Errors
@@ -138,16 +154,7 @@ impl Publisher {
     /// # Panics
     /// When there is no port.
     pub fn start(identity: &Identity, body: &[u8]) -> Self {
-        let provider = Arc::new(ring::default_provider());
-        let certificate = CertificateDer::from_pem_slice(identity.certificate_pem().as_bytes()).expect("a certificate");
-        let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes()).expect("a key");
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring serves TLS 1.2 and 1.3")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .expect("a certificate and its key");
-        let config = Arc::new(config);
+        let config = identity.server();
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let publisher = Self {
             address: listener.local_addr().expect("an address"),

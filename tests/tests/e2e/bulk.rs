@@ -231,10 +231,10 @@ fn o11_t4_held_events_are_given_a_status_by_filter_and_each_is_judged_by_its_sub
     assert_eq!(look["fitting"]["count"], HELD, "{look}");
     let would = list(&look["would_become"]);
     assert_eq!(would.len(), 5);
-    assert!(
-        would.iter().all(|one| one["reviewed"]["became"] == "accepted"),
-        "{look}"
-    );
+    let became = would.iter().map(|one| one["reviewed"]["became"].as_str());
+    // The oldest, of which the second contradicts what its subject has.
+    let yes = Some("accepted");
+    assert_eq!(became.collect::<Vec<_>>(), [yes, None, yes, yes, yes], "{look}");
     for (arguments, says) in [
         (
             &["bulk", "map", "", "--to", "completed", "--yes", "--why", "x"][..],
@@ -340,7 +340,7 @@ fn o2_o11_a_tenants_bulk_action_is_about_its_own_and_seen_by_it_alone() {
 fn o11_p8_what_is_of_one_subject_is_mapped_and_routed_in_its_order() {
     let destination = Destination::start();
     let to_books = books("books", &destination);
-    let stage = Setup::acme(&format!("{SOURCES}{to_books}")).plugin("cashback").start();
+    let stage = Setup::acme(&to_books).plugin("cashback").start();
     let events = |kind: &str| -> Vec<String> { (0..3).map(|n| format!("evt_{kind}_{n}")).collect() };
     for event in events("routed") {
         send(&stage, "acme", redeemed(&event, "red_1", "success"));
@@ -349,7 +349,7 @@ fn o11_p8_what_is_of_one_subject_is_mapped_and_routed_in_its_order() {
         send(&stage, "acme", redeemed(&event, "red_2", "teleported"));
     }
     stage.quiet();
-    stage.write("tenants/acme.toml", &format!("{CASHBACK_TO_BOOKS}{to_books}"));
+    stage.write("tenants/acme.toml", &format!("{SOURCES}{CASHBACK_TO_BOOKS}{to_books}"));
     stage.reload();
     // The look shows what is done first.
     let held = "disposition:held lifecycle:teleported";

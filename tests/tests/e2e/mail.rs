@@ -87,6 +87,7 @@ fn o12_each_change_is_told_by_email_until_the_mail_server_takes_it() {
         "\"Tollgate\" <tollgate@mail.example>".replace('"', "")
     );
     assert!(head(&mails[1], "Message-ID").ends_with("@mail.example>"));
+    assert_eq!(head(&mails[1], "Auto-Submitted"), "auto-generated");
     let said = text(&mails[1], "data");
     for line in [
         "see whether the URL of the destination `books` is still right.",
@@ -203,7 +204,10 @@ fn o12_what_is_said_to_the_mail_server_is_said_under_tls_and_the_password_is_sho
     let login = "user = \"tollgate\"\npassword = { file = \"secrets/smtp\" }\n";
     let mut stage = stage(
         &to_books,
-        &format!("server = \"localhost\"\nport = {}\n{login}", server.port),
+        &format!(
+            "server = \"localhost\"\nport = {}\ntls = \"starttls\"\n{login}",
+            server.port
+        ),
     )
     .secret("smtp", wrong)
     .start();
@@ -226,7 +230,7 @@ fn o12_what_is_said_to_the_mail_server_is_said_under_tls_and_the_password_is_sho
     );
     stage.quiet();
 
-    // TLS from the first byte; and a server that has none is told nothing.
+    // TLS from the first byte, which is meant where nothing is said; and a server that has none is told nothing.
     for (mode, offers, arrives) in [
         ("tls", "tls", true),
         ("starttls", "none", false),
@@ -236,10 +240,11 @@ fn o12_what_is_said_to_the_mail_server_is_said_under_tls_and_the_password_is_sho
             return;
         };
         let before = told(&stage, "status:delivered").len();
-        let lines = format!(
-            "server = \"localhost\"\nport = {}\ntls = \"{mode}\"\n{login}",
-            server.port
-        );
+        let said = match mode {
+            "tls" => String::new(),
+            mode => format!("tls = \"{mode}\"\n"),
+        };
+        let lines = format!("server = \"localhost\"\nport = {}\n{said}{login}", server.port);
         stage.delivery(&format!(
             "allow_http = true\nallow_networks = [\"127.0.0.0/8\"]\nextra_roots = \"secrets/roots.pem\"\n[notices.email]\n\
              from = \"tollgate@mail.example\"\n{lines}"
@@ -414,4 +419,79 @@ fn o12_a_mail_server_that_talks_nonsense_holds_nobody_up() {
     server.script(&[]);
     stage.quiet();
     assert_eq!(told(&stage, "status:delivered code:250").len(), 1);
+}
+
+/// A server that shows what it was told shows the host's login, as it went over the wire; whoever owns the destination reads neither that nor where
+/// the server is.
+#[test]
+fn o12_the_hosts_login_and_mail_server_are_shown_to_no_tenant() {
+    let (user, password) = ("relay-of-this-host", "correct-horse-battery");
+    let server = MailServer::start();
+    let to_books = Destination::start();
+    let login = format!("user = \"{user}\"\npassword = {{ file = \"secrets/smtp\" }}\n");
+    let plainly_said = format!("535 5.7.8 not {{line}}, which is {user}\0{password}");
+    let refused = [("AUTH", plainly_said.as_str())];
+    server.script(&refused);
+    let stage = stage(&to_books, &format!("{}{login}", plainly(server.port)))
+        .secret("smtp", password)
+        .start();
+    assert_eq!(stage.redeem(1).status, 202);
+    let by_login = [("EHLO", "250-here\r\n250 AUTH LOGIN"), ("AUTH", "334 VXNlcm5hbWU6")];
+    let answered = |line| [&by_login[..], &[("answer", line)]].concat();
+    for (script, code) in [
+        (&refused[..], "535"),
+        (&answered("534 5.7.8 not {line}"), "534"),
+        (&[("AUTH", "rubbish {line}")], "none"),
+    ] {
+        server.script(script);
+        let waiting = wait_until("it was tried", || {
+            told(&stage, &format!("status:waiting code:{code}")).pop()
+        });
+        let shown = stage.operator_get(&format!("/v1/trace?id={}", text(&waiting, "receipt")));
+        let shown = String::from_utf8_lossy(&shown.body).into_owned();
+        let log = stage.log().join("\n");
+        // In Base64 alone, and as PLAIN says both.
+        let encoded = [
+            "cmVsYXktb2YtdGhpcy1ob3N0",
+            "Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5",
+            "AHJlbGF5LW9mLXRoaXMtaG9zdABjb3JyZWN0LWhvcnNlLWJhdHRlcnk",
+        ];
+        for secret in [user, password].iter().chain(&encoded) {
+            assert!(
+                !shown.contains(secret) && !log.contains(secret),
+                "{secret}: {shown} {log}"
+            );
+        }
+        assert!(
+            !shown.contains("rubbish") && !shown.contains(&server.port.to_string()),
+            "{shown}"
+        );
+    }
+    // The operator sees what came, and from where.
+    let log = stage.log().join("\n");
+    assert!(
+        log.contains("is no SMTP") && log.contains(&server.port.to_string()),
+        "{log}"
+    );
+}
+
+/// What whoever is on the way puts behind the answer to STARTTLS is no answer of the server.
+#[test]
+fn o12_what_comes_before_tls_does_not_count_as_said_under_it() {
+    let server = MailServer::start_with(&tls::FIRST);
+    let forged = "220 go on\r\n250 here\r\n250 taken\r\n250 taken\r\n250 taken\r\n354 go on\r\n250 2.0.0 forged";
+    let offers = ("EHLO", "250-here\r\n250 STARTTLS");
+    server.script(&[offers, ("STARTTLS", forged)]);
+    let to_books = Destination::start();
+    let to_server = format!("server = \"localhost\"\nport = {}\ntls = \"starttls\"\n", server.port);
+    let stage = stage(&to_books, &to_server).start();
+    assert_eq!(stage.redeem(1).status, 202);
+    wait_until("it was tried twice", || {
+        (server.heard_times("STARTTLS") == 2).then_some(())
+    });
+    assert_eq!(told(&stage, "status:waiting code:none").len(), 1);
+    server.script(&[offers, ("STARTTLS", "220 go on")]);
+    stage.quiet();
+    assert_eq!(told(&stage, "status:delivered code:250").len(), 1);
+    assert_eq!(server.heard_times("DATA"), 1);
 }

@@ -25,22 +25,22 @@ pub(crate) struct MailConfig {
 /// What keeps what is said to the mail server from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MailTls {
-    /// The connection begins in clear text, and nothing is said on it before it is TLS.
-    StartTls,
-    /// The connection is TLS from its first byte.
+    /// The connection is TLS from its first byte (RFC 8314).
     Tls,
+    /// The connection begins in clear text, and nothing is said on it before it is TLS. Whoever is on the way can say no in the server's name.
+    StartTls,
     /// Nothing does.
     None,
 }
 
 impl MailTls {
-    const WORDS: [(&'static str, Self); 3] = [("starttls", Self::StartTls), ("tls", Self::Tls), ("none", Self::None)];
+    const WORDS: [(&'static str, Self); 3] = [("tls", Self::Tls), ("starttls", Self::StartTls), ("none", Self::None)];
 
     /// Where a server is asked when the file names no port.
     fn port(self) -> u16 {
         match self {
-            Self::StartTls => 587,
             Self::Tls => 465,
+            Self::StartTls => 587,
             Self::None => 25,
         }
     }
@@ -71,7 +71,7 @@ pub(super) fn email(section: &Section) -> Option<MailConfig> {
     let said_tls = section.get("tls");
     let tls = match &said_tls {
         Some(value) => MailTls::of(value),
-        None => Some(MailTls::StartTls),
+        None => Some(MailTls::Tls),
     };
     let port = match section.get("port") {
         Some(value) => value
@@ -88,7 +88,7 @@ pub(super) fn email(section: &Section) -> Option<MailConfig> {
     {
         value.problem(
             format!("what is said to `{server}` could be read on the way, the password too"),
-            "write tls = \"starttls\" or \"tls\"; or say clear_text = true in [notices.email], where the network is yours",
+            "write tls = \"tls\" or \"starttls\"; or say clear_text = true in [notices.email], where the network is yours",
         );
     }
     let from = section

@@ -4,48 +4,58 @@
 //! was lost has the same `Message-ID`.
 
 use std::error::Error as _;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
+use data_encoding::BASE64_NOPAD;
 use lettre::message::Mailbox;
-use lettre::message::header::ContentType;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
+use lettre::transport::smtp::client::{
+    AsyncSmtpConnection, AsyncTokioStream, Certificate, CertificateStore, TlsParameters,
+};
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::{Code, Response};
 use lettre::{Address, Message};
 use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tollgate_core::delivery::{AttemptEnd, MailStage, kept_answer};
 use tollgate_core::mail::{Mail, MailAddress};
-use tollgate_core::mask;
 use tollgate_core::secret::Secret;
+use tollgate_store::OutboxClaim;
 
 use super::client::Attempt;
 use crate::config::{MailConfig, MailTls};
 
-/// Of what the client says when there is no answer.
-const REASON_BYTES_MAX: usize = 300;
+/// Why there is no answer, where there is no connection.
+const UNREACHED: &str = "there is no connection to the mail server";
 /// How long a connection stays open for the answer to QUIT.
 const QUIT_MS_MAX: u64 = 1_000;
 
-/// Hands an e-mail to the server, and waits for its answer; `deadline` at most in all. `roots` vouch for the server beside Mozilla's.
+/// Hands an e-mail that tells of `claim` to the server, and waits for its answer; `deadline` at most in all. `roots` vouch for the server beside
+/// Mozilla's.
+///
+/// What the tenant is told of an attempt without an answer names neither the server nor what came from it: that is in the operator's log.
 pub(super) async fn send(
     config: &MailConfig,
     roots: &[CertificateDer<'static>],
+    claim: &OutboxClaim,
     to: &[MailAddress],
-    mail: Mail,
     deadline: Duration,
 ) -> Attempt {
-    let message = match message(config, to, mail) {
+    let message = claim.mail().and_then(|mail| {
+        let message = message(config, to, mail);
+        message.map_err(|reason| AttemptEnd::Forbidden { reason })
+    });
+    let message = match message {
         Ok(message) => message,
-        Err(error) => return Attempt::without_answer(AttemptEnd::Forbidden { reason: error }),
-    };
-    let failed = |what: &str| {
-        let said = format!("the mail server {}:{}: {what}", config.server, config.port);
-        Attempt::without_answer(AttemptEnd::Failed {
-            reason: mask::line(&said, REASON_BYTES_MAX),
-        })
+        Err(end) => return Attempt::without_answer(end),
     };
     let told = async {
         let mut connection = connect(config, roots, deadline).await?;
@@ -53,28 +63,47 @@ pub(super) async fn send(
         hang_up(connection);
         told
     };
-    match tokio::time::timeout(deadline, told).await {
-        Ok(Ok(response)) => {
+    let told = tokio::time::timeout(deadline, told).await;
+    let told = told.unwrap_or_else(|_| {
+        let reason = format!("the mail server did not answer within {} ms", deadline.as_millis());
+        let error = String::new();
+        Err(Refused::Broken { reason, error })
+    });
+    let secrets = config.login.iter().flat_map(said_at_login).collect::<Vec<_>>();
+    let kept = |said: &str| kept_answer(said.as_bytes(), &secrets.iter().collect::<Vec<_>>());
+    match told {
+        Ok(response) => {
             let said: Vec<_> = response.message().collect();
-            answered(config, response.code(), MailStage::Message, &said.join(" "))
-        }
-        Ok(Err((stage, error))) => match error.status() {
-            Some(code) => {
-                let said = error.source().map_or_else(String::new, ToString::to_string);
-                answered(config, code, stage, &said)
+            Attempt {
+                end: AttemptEnd::mailed(response.code().into(), MailStage::Message, &said.join(" ")),
+                answer: kept(&said.join(" ")),
             }
-            None => failed(&error.to_string()),
+        }
+        Err(Refused::Answered { stage, code, said }) => Attempt {
+            end: AttemptEnd::mailed(code.into(), stage, &said),
+            answer: kept(&said),
         },
-        Err(_) => failed(&format!("no answer within {} ms", deadline.as_millis())),
+        Err(Refused::Broken { reason, error }) => {
+            let (server, port, error) = (&config.server, config.port, kept(&error));
+            say_of_delivery!(info, claim, server, port, error, "{reason}");
+            Attempt::without_answer(AttemptEnd::Failed { reason })
+        }
     }
 }
 
-fn answered(config: &MailConfig, code: Code, stage: MailStage, said: &str) -> Attempt {
-    let secrets: Vec<&Secret> = config.login.iter().map(|(_, password)| password).collect();
-    Attempt {
-        end: AttemptEnd::mailed(code.into(), stage, said),
-        answer: kept_answer(said.as_bytes(), &secrets),
-    }
+/// In how many ways a login is said to a server (PLAIN and LOGIN, RFC 4616 and its predecessor), which may show any of them again.
+fn said_at_login((user, password): &(String, Secret)) -> Vec<Secret> {
+    // Without the padding: what pads it says nothing.
+    let encoded = |bytes: &[u8]| Secret::new(BASE64_NOPAD.encode(bytes));
+    let plain = [b"\0", user.as_bytes(), b"\0", password.expose()].concat();
+    // The longest first, so that no part of it is left.
+    vec![
+        encoded(&plain),
+        encoded(password.expose()),
+        encoded(user.as_bytes()),
+        password.clone(),
+        Secret::new(user.clone()),
+    ]
 }
 
 /// # Errors
@@ -95,6 +124,9 @@ fn message(config: &MailConfig, to: &[MailAddress], mail: Mail) -> Result<Messag
     for address in to {
         message = message.to(mailbox(None, address)?);
     }
+    // RFC 3834: no person wrote it, so nobody's absence is to be answered to it.
+    let auto_submitted = HeaderName::new_from_ascii_str("Auto-Submitted");
+    message = message.raw_header(HeaderValue::new(auto_submitted, "auto-generated".to_owned()));
     let message = message.header(ContentType::TEXT_PLAIN).body(mail.text);
     message.map_err(|error| format!("the e-mail cannot be written: {error}"))
 }
@@ -107,8 +139,39 @@ fn hang_up(mut connection: AsyncSmtpConnection) {
     });
 }
 
-/// How far it came, and what came instead of leave to go on.
-type Refused = (MailStage, smtp::Error);
+/// Why the server has not taken an e-mail.
+enum Refused {
+    /// It answered with this.
+    Answered { stage: MailStage, code: Code, said: String },
+    /// It gave no answer that is one. The reason is for whoever owns the destination, the error for the operator.
+    Broken { reason: String, error: String },
+}
+
+impl Refused {
+    /// What an error means at a stage.
+    fn at(stage: MailStage) -> impl Fn(smtp::Error) -> Self {
+        move |error| {
+            if let Some(code) = error.status() {
+                let said = error.source().map_or_else(String::new, ToString::to_string);
+                return Self::Answered { stage, code, said };
+            }
+            let reason = match stage {
+                _ if error.is_response() => "what the mail server answers is no SMTP",
+                MailStage::Tls if error.is_client() => "the mail server offers no STARTTLS",
+                MailStage::Login if error.is_client() => "the mail server offers no login that this host knows",
+                MailStage::Hello => UNREACHED,
+                MailStage::Tls => "there is no TLS with the mail server",
+                MailStage::Login | MailStage::Sender | MailStage::Recipient | MailStage::Message => {
+                    "the connection to the mail server broke off"
+                }
+            };
+            Self::Broken {
+                reason: reason.to_owned(),
+                error: error.to_string(),
+            }
+        }
+    }
+}
 
 /// Connects, under TLS as the configuration says.
 ///
@@ -127,21 +190,80 @@ async fn connect(
         }
         parameters.build_rustls()
     };
-    let at = |stage| move |error| (stage, error);
     let hello = ClientId::Domain(config.from.domain().to_owned());
     let from_first_byte = match config.tls {
-        MailTls::Tls => Some(parameters().map_err(at(MailStage::Tls))?),
+        MailTls::Tls => Some(parameters().map_err(Refused::at(MailStage::Tls))?),
         MailTls::StartTls | MailTls::None => None,
     };
     let server = (config.server.as_str(), config.port);
-    let connected = AsyncSmtpConnection::connect_tokio1(server, Some(deadline), &hello, from_first_byte, None).await;
-    let mut connection = connected.map_err(at(MailStage::Hello))?;
-    if config.tls == MailTls::StartTls {
-        let parameters = parameters().map_err(at(MailStage::Tls))?;
-        let started = connection.starttls(parameters, &hello).await;
-        started.map_err(at(MailStage::Tls))?;
+    if config.tls != MailTls::StartTls {
+        let connected =
+            AsyncSmtpConnection::connect_tokio1(server, Some(deadline), &hello, from_first_byte, None).await;
+        return connected.map_err(Refused::at(MailStage::Hello));
     }
+    let stream = TcpStream::connect(server).await.map_err(|error| Refused::Broken {
+        reason: UNREACHED.to_owned(),
+        error: error.to_string(),
+    })?;
+    let connected = AsyncSmtpConnection::connect_with_transport(Box::new(ClearText::new(stream)), &hello).await;
+    let mut connection = connected.map_err(Refused::at(MailStage::Hello))?;
+    let parameters = parameters().map_err(Refused::at(MailStage::Tls))?;
+    let started = connection.starttls(parameters, &hello).await;
+    started.map_err(Refused::at(MailStage::Tls))?;
     Ok(connection)
+}
+
+/// A connection that begins in clear text, of which no byte is read before it is asked for.
+///
+/// The client reads ahead and keeps what it read when TLS begins: whoever is on the way could put the answers to the whole e-mail behind the one
+/// to STARTTLS, and they would count as said under TLS. Read byte by byte, they stay where TLS begins, and break it.
+#[derive(Debug)]
+struct ClearText {
+    stream: TcpStream,
+    is_tls: bool,
+}
+
+impl ClearText {
+    /// The first byte of what a client of TLS says, and of no command.
+    const TLS_HANDSHAKE: u8 = 0x16;
+
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, is_tls: false }
+    }
+}
+
+impl AsyncTokioStream for ClearText {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+}
+
+impl AsyncRead for ClearText {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_tls || into.remaining() == 0 {
+            return Pin::new(&mut self.stream).poll_read(context, into);
+        }
+        let mut byte = [0];
+        let mut one = ReadBuf::new(&mut byte);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut one))?;
+        into.put_slice(one.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClearText {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.is_tls |= bytes.first() == Some(&Self::TLS_HANDSHAKE);
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 /// Hands the e-mail over, one command after the other, and returns the answer to its end.
@@ -150,22 +272,27 @@ async fn tell(
     config: &MailConfig,
     message: &Message,
 ) -> Result<Response, Refused> {
-    let at = |stage| move |error| (stage, error);
     if let Some((user, password)) = &config.login {
         let password = String::from_utf8_lossy(password.expose()).into_owned();
         let credentials = Credentials::new(user.clone(), password);
         let mechanisms = [Mechanism::Plain, Mechanism::Login];
         let login = connection.auth(&mechanisms, &credentials).await;
-        login.map_err(at(MailStage::Login))?;
+        login.map_err(Refused::at(MailStage::Login))?;
     }
     let envelope = message.envelope();
     let from = MailFrom::new(envelope.from().cloned(), Vec::new());
-    connection.command(from).await.map_err(at(MailStage::Sender))?;
+    connection.command(from).await.map_err(Refused::at(MailStage::Sender))?;
     for to in envelope.to() {
         let to = Rcpt::new(to.clone(), Vec::new());
-        connection.command(to).await.map_err(at(MailStage::Recipient))?;
+        connection
+            .command(to)
+            .await
+            .map_err(Refused::at(MailStage::Recipient))?;
     }
-    connection.command(Data).await.map_err(at(MailStage::Message))?;
+    connection
+        .command(Data)
+        .await
+        .map_err(Refused::at(MailStage::Message))?;
     let answer = connection.message(&message.formatted()).await;
-    answer.map_err(at(MailStage::Message))
+    answer.map_err(Refused::at(MailStage::Message))
 }

@@ -377,17 +377,13 @@ impl<S: Outbox + Views> Delivery<S> {
     /// Writes to people, by the mail server of now.
     async fn mail(&self, claim: &OutboxClaim, people: &[MailAddress], deadline: Duration) -> Attempt {
         let config = self.config.load_full();
-        let mail = match claim.mail() {
-            Ok(mail) => mail,
-            Err(end) => return Attempt::without_answer(end),
-        };
         let Some(server) = &config.mail else {
             // A reload took it away, and the tenant goes on as it last was good.
             return Attempt::without_answer(AttemptEnd::Failed {
                 reason: "this host sends no e-mail any more: [notices.email] of tollgate.toml is gone".to_owned(),
             });
         };
-        mail::send(server, &config.delivery.outbound.extra_roots, people, mail, deadline).await
+        mail::send(server, &config.delivery.outbound.extra_roots, claim, people, deadline).await
     }
 
     /// Composes one attempt.
