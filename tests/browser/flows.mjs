@@ -198,6 +198,13 @@ for (const javaScriptEnabled of [true, false]) {
     await admin.locator("tr", { hasText: name }).getByRole("link", { name: "Send a test" }).click();
     await confirmed();
     await admin.getByText("took the test delivery").waitFor();
+    await admin.getByRole("link", { name: "Destinations" }).click();
+    await admin.locator("tr", { hasText: name }).getByRole("link", { name: "Change" }).click();
+    await admin.getByLabel("Requests a second").fill("5");
+    await admin.getByLabel("Why").fill("they are slow");
+    await confirmed();
+    await admin.getByRole("link", { name: "Audit" }).click();
+    await admin.getByText("they are slow").first().waitFor();
     await admin.getByRole("link", { name: "Sources" }).click();
     await admin.getByRole("link", { name: "Add a source" }).click();
     await admin.getByLabel("Provider").selectOption("generic-hmac");

@@ -1,6 +1,8 @@
 //! The form of a destination: of one that is added, or of one of the settings, which is changed where it stands. What it has no field for stays as
 //! it is, and a field is there only where it says all that the settings say of its key.
 
+use std::collections::BTreeSet;
+
 use tollgate_core::mask;
 use toml_edit::{Array, Item, Table as TomlTable, TableLike, Value};
 
@@ -49,6 +51,22 @@ impl Way {
             Self::Pull => &["order"],
         }
     }
+}
+
+/// The destinations of the settings that have a form.
+pub(crate) fn changeable(text: &str) -> BTreeSet<String> {
+    let document = document(text).ok();
+    let parts = document
+        .as_ref()
+        .and_then(|document| document.get("destinations")?.as_table_like());
+    let parts = parts.into_iter().flat_map(|parts| parts.iter());
+    let has_form = |part: &Item| {
+        part.clone()
+            .into_table()
+            .is_ok_and(|part| Way::written(&part).is_some())
+    };
+    let named = parts.filter(|(_, part)| has_form(part));
+    named.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// What the field of a key is filled in with; none where it would not say again what is said there.
@@ -302,9 +320,14 @@ mod tests {
         ] {
             let text = format!("[destinations.mine]\nurl = \"https://mine.example/\"\n{text}\n");
             assert_eq!(after(&text, &[]), text);
+            let now = part(&text, "destinations", "mine").unwrap();
+            assert_eq!(unshown(Way::Push, &now).len(), 1, "{text}");
             let touched = after(&text, &[("url", "https://new.example/")]);
             assert_eq!(touched, text.replace("mine.example", "new.example"));
         }
+        let kinds =
+            "[destinations.a]\nurl = \"x\"\n[destinations.b]\nkind = \"pull\"\n[destinations.c]\nkind = \"email\"\n";
+        assert_eq!(changeable(kinds), BTreeSet::from(["a", "b"].map(str::to_owned)));
         let pulled = "[destinations.mine]\nkind = \"pull\"\nnotices = true\n";
         assert_eq!(after(pulled, &[]), pulled);
         assert_eq!(

@@ -19,6 +19,7 @@ use tollgate_core::{mask, profile};
 
 use crate::Console;
 use crate::asked::Trouble;
+use crate::destination_form;
 use crate::page::{Frame, may, show};
 use crate::table::{Cell, Part, Table, address, event_page, route_page, segment};
 use crate::visit::{Visit, asked, field, named};
@@ -364,14 +365,15 @@ pub(crate) async fn destinations(
         "destinations",
         &[("Destination", "main"), ("URL", "wide"), ("Whose", ""), ("", "act")],
     );
+    let changeable = destination_form::changeable(&found.text);
     for destination in &found.destinations {
         let is_url = destination.says.contains("://");
         let is_sent_to = is_url && may(&visit, Permission::SettingsWrite);
         let named = [("name", destination.name.as_str())];
         let test = is_sent_to.then(|| Part::said("Send a test").to(form("test-destination", &tenant, &named)));
         let mut acts = remove(&visit, &tenant, "destination", destination);
-        let is_own = destination.whose == Whose::Settings && may(&visit, Permission::SettingsWrite);
-        let change = is_own.then(|| Part::said("Change").to(form("destination", &tenant, &named)));
+        let is_changed_here = may(&visit, Permission::SettingsWrite) && changeable.contains(&destination.name);
+        let change = is_changed_here.then(|| Part::said("Change").to(form("destination", &tenant, &named)));
         acts.parts.splice(0..0, test.into_iter().chain(change));
         table.rows.push(vec![
             Part::said(destination.name.clone()).into(),

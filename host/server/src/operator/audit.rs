@@ -59,6 +59,10 @@ async fn audit<S: Views + Control>(
         };
         changes.extend(store.issues(issues).await?.iter().filter_map(of_issue));
     }
+    for one in changes.iter_mut().filter(|one| one.actor.is_empty()) {
+        // Only the operator's own token has no name to give.
+        "the operator".clone_into(&mut one.actor);
+    }
     // Written alike, instants are in the order of their texts.
     changes.sort_by(|one, other| other.at.cmp(&one.at));
     changes.truncate(rows_max);
@@ -70,7 +74,6 @@ async fn audit<S: Views + Control>(
 }
 
 fn line(at: UnixMillis, actor: &str, what: String, why: &str, tenant: Option<&TenantName>, to: String) -> RegistryLine {
-    let actor = if actor.is_empty() { "the operator" } else { actor };
     RegistryLine {
         at: at.to_string(),
         actor: actor.to_owned(),

@@ -130,13 +130,19 @@ pub(crate) async fn o14_settings_are_kept_whole_and_of_two_who_saw_the_same_vers
         ("theirs: é", 10),
         "each has its own"
     );
-    let history = HistoryFilter {
+    let of_acme = HistoryFilter {
         tenant: Some(acme()),
         ..history()
     };
-    let lines = store.registry_history(history).await.unwrap();
+    let lines = store.registry_history(of_acme).await.unwrap();
     let said: Vec<_> = lines.iter().map(|line| line.what.as_str()).collect();
     assert_eq!(said, ["settings-set"; 3]);
+    let others = HistoryFilter {
+        without_settings: true,
+        ..history()
+    };
+    assert_eq!(store.registry_history(others).await.unwrap(), []);
+    assert_eq!(store.chain().await.unwrap().receipts, 0);
 }
 
 fn history() -> HistoryFilter {
