@@ -66,7 +66,7 @@ impl MailServer {
     }
 
     /// What is said from now on to these words, and as usual to all others. A word is `connect`, a command in capitals, `answer` (a line of a
-    /// login), or `.`, the end of an e-mail.
+    /// login), `.`, the end of an e-mail, or how a whole line begins.
     pub fn script(&self, lines: &[(&str, &str)]) {
         let answers = lines
             .iter()
@@ -131,7 +131,14 @@ impl Shared {
     /// Answers, and returns what with.
     fn say(&self, stream: &mut impl Write, word: &str, line: &str) -> io::Result<String> {
         lock(&self.heard).push(word.to_owned());
-        let scripted = lock(&self.answers).get(word).cloned();
+        let is_about = |begins: &str| begins == word || begins.len() > word.len() && line.starts_with(begins);
+        let scripted = {
+            let answers = lock(&self.answers);
+            let about = answers.iter().filter(|(begins, _)| is_about(begins));
+            about
+                .max_by_key(|(begins, _)| begins.len())
+                .map(|(_, says)| says.clone())
+        };
         let usual = match word {
             "connect" => "220 here",
             "EHLO" => "250-here\r\n250 AUTH PLAIN LOGIN",

@@ -379,7 +379,7 @@ fn o5_what_people_changed_is_listed_to_those_who_may_see_it() {
     assert_eq!(paused["why"], "they move house");
     let made = list(&all["changes"]);
     let made = made.iter().find(|line| line["what"] == "link made").expect("a link");
-    assert_eq!(made["actor"], "the operator");
+    assert_eq!(made["actor"], "operator");
     assert_eq!(
         stage.operator_get("/v1/audit?limit=2").json()["changes"]
             .as_array()

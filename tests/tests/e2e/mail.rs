@@ -370,6 +370,31 @@ fn o12_what_the_mail_server_refuses_of_the_host_costs_no_notice() {
     assert_eq!(stage.metric(metric), 0);
 }
 
+#[test]
+fn o12_an_address_that_is_nobodys_keeps_an_email_from_no_other() {
+    let server = MailServer::start();
+    server.script(&[("RCPT TO:<oncall@acme.example>", "550 5.1.1 nobody of that name")]);
+    let to_books = Destination::start();
+    let stage = stage(&to_books, &plainly(server.port)).start();
+    assert_eq!(stage.redeem(1).status, 202);
+    wait_until("it is delivered", || {
+        (told(&stage, "status:delivered code:250 attempts:1").len() == 1).then_some(())
+    });
+    let delivered = told(&stage, "status:delivered");
+    let trace = stage.ask(&["trace", text(&delivered[0], "delivery")]).ok().stdout;
+    assert!(trace.contains("not for oncall@acme.example: "), "{trace}");
+    // Later is later for all of them, since nothing was said to anybody yet.
+    server.script(&[("RCPT TO:<oncall@acme.example>", "450 4.2.0 greylisted")]);
+    stage.ask(&["issues", "acknowledge", "issue_1"]).ok();
+    wait_until("it waits", || {
+        (told(&stage, "status:waiting code:450").len() == 1).then_some(())
+    });
+    server.script(&[]);
+    stage.quiet();
+    assert_eq!(told(&stage, "status:delivered code:250").len(), 2);
+    assert_eq!(server.heard_times("."), 2);
+}
+
 /// What the server said of the e-mail stands, whether or not it says goodbye.
 #[test]
 fn o12_what_the_mail_server_said_of_an_email_is_recorded_without_its_answer_to_quit() {

@@ -72,11 +72,12 @@ pub(super) async fn send(
     let secrets = config.login.iter().flat_map(said_at_login).collect::<Vec<_>>();
     let kept = |said: &str| kept_answer(said.as_bytes(), &secrets.iter().collect::<Vec<_>>());
     match told {
-        Ok(response) => {
+        Ok(Taken { response, not_for }) => {
             let said: Vec<_> = response.message().collect();
+            let said = [said, not_for.iter().map(String::as_str).collect()].concat().join("; ");
             Attempt {
-                end: AttemptEnd::mailed(response.code().into(), MailStage::Message, &said.join(" ")),
-                answer: kept(&said.join(" ")),
+                end: AttemptEnd::mailed(response.code().into(), MailStage::Message, &said),
+                answer: kept(&said),
             }
         }
         Err(Refused::Answered { stage, code, said }) => Attempt {
@@ -137,6 +138,12 @@ fn hang_up(mut connection: AsyncSmtpConnection) {
         let quit = connection.abort();
         let _ = tokio::time::timeout(Duration::from_millis(QUIT_MS_MAX), quit).await;
     });
+}
+
+/// What the server said when it took an e-mail, and for whom it did not.
+struct Taken {
+    response: Response,
+    not_for: Vec<String>,
 }
 
 /// Why the server has not taken an e-mail.
@@ -266,12 +273,8 @@ impl AsyncWrite for ClearText {
     }
 }
 
-/// Hands the e-mail over, one command after the other, and returns the answer to its end.
-async fn tell(
-    connection: &mut AsyncSmtpConnection,
-    config: &MailConfig,
-    message: &Message,
-) -> Result<Response, Refused> {
+/// Hands the e-mail over, one command after the other. Of several whom it is for, one whom the server knows to be nobody keeps it from no other.
+async fn tell(connection: &mut AsyncSmtpConnection, config: &MailConfig, message: &Message) -> Result<Taken, Refused> {
     if let Some((user, password)) = &config.login {
         let password = String::from_utf8_lossy(password.expose()).into_owned();
         let credentials = Credentials::new(user.clone(), password);
@@ -282,17 +285,25 @@ async fn tell(
     let envelope = message.envelope();
     let from = MailFrom::new(envelope.from().cloned(), Vec::new());
     connection.command(from).await.map_err(Refused::at(MailStage::Sender))?;
+    let (mut refused, mut not_for) = (None, Vec::new());
     for to in envelope.to() {
-        let to = Rcpt::new(to.clone(), Vec::new());
-        connection
-            .command(to)
-            .await
-            .map_err(Refused::at(MailStage::Recipient))?;
+        let taken = connection.command(Rcpt::new(to.clone(), Vec::new())).await;
+        match taken {
+            Err(error) if error.is_permanent() => {
+                not_for.push(format!("not for {to}: {error}"));
+                refused = Some(error);
+            }
+            other => drop(other.map_err(Refused::at(MailStage::Recipient))?),
+        }
+    }
+    if let Some(refused) = refused.filter(|_| not_for.len() == envelope.to().len()) {
+        return Err(Refused::at(MailStage::Recipient)(refused));
     }
     connection
         .command(Data)
         .await
         .map_err(Refused::at(MailStage::Message))?;
     let answer = connection.message(&message.formatted()).await;
-    answer.map_err(Refused::at(MailStage::Message))
+    let response = answer.map_err(Refused::at(MailStage::Message))?;
+    Ok(Taken { response, not_for })
 }

@@ -59,10 +59,6 @@ async fn audit<S: Views + Control>(
         };
         changes.extend(store.issues(issues).await?.iter().filter_map(of_issue));
     }
-    for one in changes.iter_mut().filter(|one| one.actor.is_empty()) {
-        // Only the operator's own token has no name to give.
-        "the operator".clone_into(&mut one.actor);
-    }
     // Written alike, instants are in the order of their texts.
     changes.sort_by(|one, other| other.at.cmp(&one.at));
     changes.truncate(rows_max);
