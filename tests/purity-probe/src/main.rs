@@ -98,7 +98,6 @@ fn main() {
         bulk::BulkAction::as_str(_);
         bulk::BulkAction::direction(_);
         bulk::BulkAction::lists(_);
-        bulk::BulkAction::direction(_);
         bulk::BulkState::as_str(_);
         delivery::AttemptEnd::is_healthy(_);
         delivery::AttemptEnd::is_success(_);
@@ -107,7 +106,6 @@ fn main() {
         delivery::TestMessage::compose(_, _, _);
         delivery::AttemptEnd::answered(_, _, _);
         delivery::AttemptEnd::event_unread(_);
-        delivery::AttemptEnd::mailed(_, _, _);
         delivery::OutboxClaim::attempted(_, _, _, _, _, _);
         delivery::OutboxClaim::compose(_, _, _, _, _);
         delivery::attempt_span(_, _);

@@ -381,7 +381,7 @@ fn o12_an_address_that_is_nobodys_keeps_an_email_from_no_other() {
         (told(&stage, "status:delivered code:250 attempts:1").len() == 1).then_some(())
     });
     let delivered = told(&stage, "status:delivered");
-    let trace = stage.ask(&["trace", text(&delivered[0], "delivery")]).ok().stdout;
+    let trace = stage.ask(&["trace", text(&delivered[0], "entry")]).ok().stdout;
     assert!(trace.contains("not for oncall@acme.example: "), "{trace}");
     // Later is later for all of them, since nothing was said to anybody yet.
     server.script(&[("RCPT TO:<oncall@acme.example>", "450 4.2.0 greylisted")]);
