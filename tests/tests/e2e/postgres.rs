@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tollgate_tests::console::{Person, confirming, text};
 use tollgate_tests::destination::Destination;
-use tollgate_tests::events::{redeemed, signer};
+use tollgate_tests::events::{self, redeemed, signer};
 use tollgate_tests::postgres::{Postgres, folder};
 use tollgate_tests::stage::{CASHBACK_TO_BOOKS, Setup, Stage, books, tollgate, wait_until};
-use tollgate_tests::tollgate_bin;
+use tollgate_tests::{disk_library, tollgate_bin};
 
 use crate::certificates::{Authority, Validity};
 
@@ -285,6 +285,35 @@ fn r3_hosts_are_listed_and_one_is_drained_and_let_work_again() {
     wait_until("it is gone", || (hosts(&b)[0] == is("a", "gone", false)).then_some(()));
     assert!(killed.elapsed() > Duration::from_secs(8), "{:?}", killed.elapsed());
     assert!(b.ask_for_people(&["hosts"]).ok().stdout.contains("gone"));
+}
+
+/// What others say and hear of the time goes by the machine's own clock; what is due, by PostgreSQL's. So no host refuses its senders because
+/// the database's clock is wrong.
+#[test]
+fn r3_a_host_judges_and_signs_by_its_own_clock_and_schedules_by_the_databases() {
+    let (server, destination) = (server!(), Destination::start());
+    let clock = tempfile::NamedTempFile::new().expect("a file");
+    const AHEAD_S: i64 = 3600;
+    std::fs::write(clock.path(), AHEAD_S.to_string()).expect("a file");
+    let stage = host(&server, &destination)
+        .variable("LD_PRELOAD", &disk_library().display().to_string())
+        .variable("TOLLGATE_TEST_CLOCK", &clock.path().display().to_string())
+        .start();
+    let of_host = events::now().plus_ms(AHEAD_S * 1000);
+    let posted = |id: &str, at| {
+        let signed = signer("orders").sign_at(id, events::order(id), at);
+        stage.post("orders", &signed).status
+    };
+    assert_eq!(posted("evt_by_its_clock", of_host), 202);
+    assert_eq!(posted("evt_by_the_databases", events::now()), 401);
+    // Its jobs and deliveries are due at once, though it was received in an hour.
+    assert_eq!(post(&stage, 1).0, 202);
+    stage.quiet();
+    let arrivals = destination.arrivals();
+    assert_eq!(arrivals.len(), 1);
+    assert!(arrivals[0].is_signed && !arrivals[0].is_authentic, "signed in an hour");
+    let differs = "this machine's clock differs from the database's";
+    assert!(stage.log().iter().any(|line| line.contains(differs)));
 }
 
 fn stage_drain(stage: &Stage, arguments: &[&str]) -> i32 {
