@@ -47,9 +47,41 @@ enum Holds {
     End,
 }
 
-/// From an event to the actions that its runs recorded.
-const TO_ACTIONS: &str = "FROM jobs j JOIN runs u ON u.job = j.id JOIN actions a ON a.run = u.id";
+/// From an event to the actions that its runs recorded. The pluses keep SQLite, which knows nothing of how much there is, from the way back: from
+/// everything that there is to the few receipts that are asked about.
+const TO_ACTIONS: &str = "FROM jobs j JOIN runs u ON u.job = +j.id JOIN actions a ON a.run = +u.id";
+/// From an action to its deliveries, and from those to what was tried.
+const TO_ENTRIES: &str = "JOIN outbox e ON e.action = +a.id";
+const TO_ATTEMPTS: &str = "JOIN attempts t ON t.entry = +e.id";
 const OF_RECEIPTS: &str = "WHERE j.receipt >= ?1 AND j.receipt <= ?2";
+/// The runs of a range, of a tenant where one is named.
+const RUNS: &str = "SELECT u.id, u.job, u.attempt, u.plugin, u.digest, u.outcome, u.message, u.started_at, u.duration_us, u.fuel, j.receipt, j.route \
+                    FROM runs u JOIN jobs j ON j.id = +u.job WHERE u.id >= ?1 AND u.id <= ?2 AND (?3 IS NULL OR j.tenant = ?3)";
+
+/// The actions of a range, or their deliveries, of a tenant where one is named.
+fn of_actions(with_deliveries: bool) -> String {
+    const COLUMNS: &str = "a.id AS action, a.run, a.receipt, a.namespace, a.kind, a.operation_key, a.conflict, a.recorded_at, j.route, u.plugin";
+    const JOINED: &str = "FROM actions a JOIN runs u ON u.id = +a.run JOIN jobs j ON j.id = +u.job";
+    const IN_RANGE: &str = "WHERE a.id >= ?1 AND a.id <= ?2 AND (?3 IS NULL OR a.tenant = ?3)";
+    if with_deliveries {
+        format!(
+            "SELECT {COLUMNS}, e.id AS entry, e.destination, e.state, e.attempts, e.due_at, e.reason \
+             {JOINED} {TO_ENTRIES} {IN_RANGE} ORDER BY e.id DESC"
+        )
+    } else {
+        format!("SELECT {COLUMNS}, a.json {JOINED} {IN_RANGE}")
+    }
+}
+
+/// The deliveries of what a range of receipts recorded, or found recorded.
+fn of_entries() -> String {
+    const COLUMNS: &str = "j.receipt AS place, j.route, e.id, e.destination, e.state, e.reason, a.recorded_at";
+    format!(
+        "SELECT {COLUMNS} {TO_ACTIONS} {TO_ENTRIES} {OF_RECEIPTS} \
+         UNION ALL SELECT {COLUMNS} FROM jobs j JOIN runs u ON u.job = +j.id JOIN repeats p ON p.run = +u.id \
+         JOIN actions a ON a.id = +p.action {TO_ENTRIES} {OF_RECEIPTS}"
+    )
+}
 
 impl<'a> Related<'a> {
     pub(super) fn new(view: View<'a>, range: Range) -> Self {
@@ -172,11 +204,7 @@ impl<'a> Related<'a> {
     }
 
     fn read_runs(&self, asked: &AskedList) -> Result<BTreeMap<i64, Vec<(i64, Own)>>, Fault> {
-        let mut statement = self.view.prepare_cached(
-            "SELECT u.id, u.job, u.attempt, u.plugin, u.digest, u.outcome, u.message, u.started_at, u.duration_us, u.fuel, \
-             j.receipt, j.route FROM runs u JOIN jobs j ON j.id = u.job \
-             WHERE u.id >= ?1 AND u.id <= ?2 AND (?3 IS NULL OR j.tenant = ?3)",
-        )?;
+        let mut statement = self.view.prepare_cached(RUNS)?;
         let tenant = asked.tenant.as_ref().map(|tenant| tenant.as_str());
         let mut found = statement.query(params![self.range.0, self.range.1, tenant])?;
         let mut all: BTreeMap<i64, Vec<(i64, Own)>> = BTreeMap::new();
@@ -202,19 +230,8 @@ impl<'a> Related<'a> {
     }
 
     fn read_actions(&self, asked: &AskedList) -> Result<BTreeMap<i64, Vec<(i64, Own)>>, Fault> {
-        const COLUMNS: &str = "a.id AS action, a.run, a.receipt, a.namespace, a.kind, a.operation_key, a.conflict, \
-             a.recorded_at, j.route, u.plugin";
-        const IN_RANGE: &str = "WHERE a.id >= ?1 AND a.id <= ?2 AND (?3 IS NULL OR a.tenant = ?3)";
-        const JOINED: &str = "FROM actions a JOIN runs u ON u.id = a.run JOIN jobs j ON j.id = u.job";
         let of_deliveries = asked.list == Listing::Deliveries;
-        let sql = if of_deliveries {
-            format!(
-                "SELECT {COLUMNS}, e.id AS entry, e.destination, e.state, e.attempts, e.due_at, e.reason \
-                 {JOINED} JOIN outbox e ON e.action = a.id {IN_RANGE} ORDER BY e.id DESC"
-            )
-        } else {
-            format!("SELECT {COLUMNS}, a.json {JOINED} {IN_RANGE}")
-        };
+        let sql = of_actions(of_deliveries);
         let mut statement = self.view.prepare_cached(&sql)?;
         let tenant = asked.tenant.as_ref().map(|tenant| tenant.as_str());
         let mut found = statement.query(params![self.range.0, self.range.1, tenant])?;
@@ -278,12 +295,7 @@ impl<'a> Related<'a> {
     }
 
     fn read_entries(&self) -> Result<BTreeMap<i64, Vec<EventEntry>>, Fault> {
-        const COLUMNS: &str = "j.receipt AS place, j.route, e.id, e.destination, e.state, e.reason, a.recorded_at";
-        let mut statement = self.view.prepare_cached(&format!(
-            "SELECT {COLUMNS} {TO_ACTIONS} JOIN outbox e ON e.action = a.id {OF_RECEIPTS} \
-             UNION ALL SELECT {COLUMNS} FROM jobs j JOIN runs u ON u.job = j.id JOIN repeats p ON p.run = u.id \
-             JOIN actions a ON a.id = p.action JOIN outbox e ON e.action = a.id {OF_RECEIPTS}"
-        ))?;
+        let mut statement = self.view.prepare_cached(&of_entries())?;
         let mut found = statement.query(params![self.range.0, self.range.1])?;
         let mut entries: BTreeMap<i64, Vec<EventEntry>> = BTreeMap::new();
         while let Some(row) = found.next()? {
@@ -315,7 +327,7 @@ fn question(list: Listing, key: &Key) -> Option<(String, Holds)> {
     let text = |sql: String| Some((sql, Holds::Text));
     match (list, key) {
         (Listing::Events, Key::Plugin | Key::Outcome) => text(format!(
-            "SELECT j.receipt AS place, u.{} AS value FROM jobs j JOIN runs u ON u.job = j.id {OF_RECEIPTS}",
+            "SELECT j.receipt AS place, u.{} AS value FROM jobs j JOIN runs u ON u.job = +j.id {OF_RECEIPTS}",
             key.word()
         )),
         (Listing::Events, Key::Kind) => text(format!(
@@ -325,31 +337,71 @@ fn question(list: Listing, key: &Key) -> Option<(String, Holds)> {
             "SELECT j.receipt AS place, a.operation_key AS value {TO_ACTIONS} {OF_RECEIPTS}"
         )),
         (Listing::Events, Key::Attempts) => Some((
-            format!(
-                "SELECT j.receipt AS place, e.attempts AS value {TO_ACTIONS} JOIN outbox e ON e.action = a.id {OF_RECEIPTS}"
-            ),
+            format!("SELECT j.receipt AS place, e.attempts AS value {TO_ACTIONS} {TO_ENTRIES} {OF_RECEIPTS}"),
             Holds::Number,
         )),
         (Listing::Events, Key::Code) => Some((
-            format!(
-                "SELECT j.receipt AS place, t.end AS value {TO_ACTIONS} JOIN outbox e ON e.action = a.id \
-                 JOIN attempts t ON t.entry = e.id {OF_RECEIPTS}"
-            ),
+            format!("SELECT j.receipt AS place, t.end AS value {TO_ACTIONS} {TO_ENTRIES} {TO_ATTEMPTS} {OF_RECEIPTS}"),
             Holds::End,
         )),
         (Listing::Jobs, Key::Plugin | Key::Outcome) => text(format!(
-            "SELECT j.id AS place, u.{} AS value FROM jobs j JOIN runs u ON u.job = j.id {OF_RECEIPTS}",
+            "SELECT j.id AS place, u.{} AS value FROM jobs j JOIN runs u ON u.job = +j.id {OF_RECEIPTS}",
             key.word()
         )),
         (Listing::Actions, Key::Destination) => text(
             "SELECT action AS place, destination AS value FROM outbox WHERE action >= ?1 AND action <= ?2".to_owned(),
         ),
         (Listing::Deliveries, Key::Code) => Some((
-            "SELECT e.id AS place, t.end AS value FROM outbox e JOIN attempts t ON t.entry = e.id \
+            "SELECT e.id AS place, t.end AS value FROM outbox e JOIN attempts t ON t.entry = +e.id \
              WHERE e.action >= ?1 AND e.action <= ?2"
                 .to_owned(),
             Holds::End,
         )),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statements::schema::MIGRATIONS;
+
+    /// Each question begins with the range that it is about, however much there is. SQLite plans for an empty store as for a full one: it keeps no
+    /// statistics of either.
+    #[test]
+    fn o10_what_is_asked_of_a_range_is_found_from_the_range() {
+        let store = rusqlite::Connection::open_in_memory().unwrap();
+        for step in MIGRATIONS {
+            store.execute_batch(step).unwrap();
+        }
+        let keys = [
+            Key::Plugin,
+            Key::Outcome,
+            Key::Kind,
+            Key::Operation,
+            Key::Attempts,
+            Key::Code,
+            Key::Destination,
+        ];
+        let mut asked = vec![RUNS.to_owned(), of_actions(false), of_actions(true), of_entries()];
+        for list in Listing::ALL {
+            asked.extend(keys.iter().filter_map(|key| Some(question(list, key)?.0)));
+        }
+        assert!(asked.len() > 12, "{}", asked.len());
+        for sql in asked {
+            let mut plan = store.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let none = vec![None::<i64>; plan.parameter_count()];
+            let steps: Vec<String> = plan
+                .query_map(rusqlite::params_from_iter(none), |row| row.get("detail"))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            let first = steps.iter().find(|step| step.starts_with("SEARCH")).unwrap();
+            let is_ranged = first.contains(">? AND ") && first.contains("<?)");
+            assert!(
+                is_ranged && !steps.iter().any(|step| step.starts_with("SCAN")),
+                "{sql}\n{steps:#?}"
+            );
+        }
     }
 }
