@@ -38,7 +38,7 @@ fn main() {
         admission::Kept::keeps_conflict(_, _);
         admission::Kept::keeps_same(_);
         access::Caller::may(_, _, _);
-        access::Caller::may_issue(_, _, _);
+        access::Caller::may_issue(_, _, _, _);
         access::Caller::may_link(_, _, _, _);
         access::Caller::narrowed(_, _);
         access::Caller::operator();
