@@ -389,6 +389,19 @@ fn o12_an_address_that_is_nobodys_keeps_an_email_from_no_other() {
     wait_until("it waits", || {
         (told(&stage, "status:waiting code:450").len() == 1).then_some(())
     });
+    // So it is where the server refuses the host, whomever of them it says so of.
+    for (nobody, blocked) in [("oncall", "lead"), ("lead", "oncall")] {
+        let line = |to: &str| format!("RCPT TO:<{to}@acme.example>");
+        server.script(&[
+            (&line(nobody), "550 5.1.1 nobody of that name"),
+            (&line(blocked), "554 5.7.1 Client host [192.0.2.1] blocked"),
+        ]);
+        let heard = server.heard_times("RCPT");
+        wait_until("both were asked for", || {
+            (server.heard_times("RCPT") > heard + 1).then_some(())
+        });
+        assert_eq!(told(&stage, "status:waiting code:554").len(), 1, "{nobody}");
+    }
     server.script(&[]);
     stage.quiet();
     assert_eq!(told(&stage, "status:delivered code:250").len(), 2);

@@ -20,7 +20,7 @@ use lettre::transport::smtp::client::{
 };
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
-use lettre::transport::smtp::response::{Code, Response};
+use lettre::transport::smtp::response::{Code, Response, Severity};
 use lettre::{Address, Message};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -154,7 +154,27 @@ enum Refused {
     Broken { reason: String, error: String },
 }
 
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Answered { code, said, .. } => write!(f, "{code} {said}"),
+            Self::Broken { reason, .. } => f.write_str(reason),
+        }
+    }
+}
+
 impl Refused {
+    /// Whether the server knows the address to be nobody's: a 5xx that is not about the host, which it would say of every other address too.
+    fn is_of_address(&self) -> bool {
+        match self {
+            Self::Answered { stage, code, said } => {
+                code.severity == Severity::PermanentNegativeCompletion
+                    && AttemptEnd::mailed((*code).into(), *stage, said).is_healthy()
+            }
+            Self::Broken { .. } => false,
+        }
+    }
+
     /// What an error means at a stage.
     fn at(stage: MailStage) -> impl Fn(smtp::Error) -> Self {
         move |error| {
@@ -285,19 +305,20 @@ async fn tell(connection: &mut AsyncSmtpConnection, config: &MailConfig, message
     let envelope = message.envelope();
     let from = MailFrom::new(envelope.from().cloned(), Vec::new());
     connection.command(from).await.map_err(Refused::at(MailStage::Sender))?;
-    let (mut refused, mut not_for) = (None, Vec::new());
+    let (mut nobody, mut not_for) = (None, Vec::new());
     for to in envelope.to() {
         let taken = connection.command(Rcpt::new(to.clone(), Vec::new())).await;
-        match taken {
-            Err(error) if error.is_permanent() => {
-                not_for.push(format!("not for {to}: {error}"));
-                refused = Some(error);
+        match taken.map_err(Refused::at(MailStage::Recipient)) {
+            Ok(_) => {}
+            Err(refused) if refused.is_of_address() => {
+                not_for.push(format!("not for {to}: {refused}"));
+                nobody = Some(refused);
             }
-            other => drop(other.map_err(Refused::at(MailStage::Recipient))?),
+            Err(refused) => return Err(refused),
         }
     }
-    if let Some(refused) = refused.filter(|_| not_for.len() == envelope.to().len()) {
-        return Err(Refused::at(MailStage::Recipient)(refused));
+    if let Some(refused) = nobody.filter(|_| not_for.len() == envelope.to().len()) {
+        return Err(refused);
     }
     connection
         .command(Data)

@@ -1,12 +1,13 @@
 //! Hosts as people see them: who is there, and who is to claim nothing.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tollgate_core::delivery::EntryEnd;
 use tollgate_core::ids::HostName;
 use tollgate_store::{
-    Control as _, Drain, HostIdentity, HostState, HostView, Outbox as _, PostgresStore, Quotas, Settled, Store as _,
-    StoreError, Views as _, Work as _,
+    Control as _, Drain, HostIdentity, HostState, HostView, Intake as _, Outbox as _, PostgresStore, Quotas, Settled,
+    Store as _, StoreError, Views as _, Work as _,
 };
 
 use crate::postgres::{execute, secret};
@@ -246,6 +247,38 @@ async fn r3_processes_of_long_ago_are_forgotten_and_what_they_counted_is_not() {
     let (jobs_later, tokens_later, ..) = ask().await;
     assert_eq!((jobs_later, tokens_later), (jobs_now + 1000, tokens_now + 1));
     drop((b, c));
+}
+
+/// Whoever else has the store is waited for once by all that wait together, and not once by each of them; and what was refused then is new later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r3_a_group_waits_once_for_whoever_has_the_store() {
+    let Some(server) = Postgres::if_there() else { return };
+    let store = Arc::new(host(&server, "a", 1));
+    let (other, connection) = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    drop(tokio::spawn(connection));
+    let has_it = "BEGIN; SELECT seq FROM tollgate.chain_heads WHERE chain = 0 FOR UPDATE";
+    other.batch_execute(has_it).await.unwrap();
+    let events: Vec<_> = (0..8).map(|number| Sent::new(&format!("evt_{number}"))).collect();
+    let begun = Instant::now();
+    let waiting: Vec<_> = events
+        .iter()
+        .map(|sent| {
+            let (store, admission) = (Arc::clone(&store), sent.admission(&*store));
+            tokio::spawn(async move { store.admit(vec![admission]).await })
+        })
+        .collect();
+    for answer in waiting {
+        let answer = answer.await.unwrap();
+        assert!(matches!(answer, Err(StoreError::Busy)), "{answer:?}");
+    }
+    // Five seconds for the first, which may have been alone, and five for all others.
+    assert!(begun.elapsed() < Duration::from_secs(14), "{:?}", begun.elapsed());
+    other.batch_execute("ROLLBACK").await.unwrap();
+    for sent in events {
+        assert_eq!(sent.admit(&*store).await, ACCEPTED);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
