@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use tollgate_core::access::Capability;
 use tollgate_core::manifest::Manifest;
 use tollgate_sandbox::with_manifest;
 use tollgate_tests::console::{Browser, Lively, fresh, lively, pages};
@@ -39,16 +40,7 @@ fn o8_every_page_is_fit_for_everybody_wide_and_narrow_light_and_dark() {
     ];
     let none = none.map(|page| format!("/console{page}")).to_vec();
     let of_acme = |role: &str| stage.token(role, "acme");
-    let every = [
-        "read",
-        "replay",
-        "redeliver",
-        "review",
-        "issues",
-        "bulk",
-        "pause",
-        "settings",
-    ];
+    let every = Capability::ALL.map(Capability::as_str);
     for (stage, pages, tokens) in [
         (
             stage,
