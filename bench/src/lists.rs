@@ -70,7 +70,7 @@ pub(super) fn opened(page: &str) -> String {
 }
 
 /// How long each page of the console took in a browser, until it was loaded; none where there is no browser.
-pub(super) fn open(operator: u16) -> anyhow::Result<Option<Vec<(&'static str, Vec<Duration>)>>> {
+pub(super) fn open(operator: u16) -> anyhow::Result<Option<BTreeMap<&'static str, Vec<Duration>>>> {
     let Some(browser) = Browser::installed() else {
         return Ok(None);
     };
@@ -93,7 +93,7 @@ pub(super) fn open(operator: u16) -> anyhow::Result<Option<Vec<(&'static str, Ve
             .filter_map(|ms| Some(Duration::from_secs_f64(ms.as_f64()? / 1e3)))
             .collect()
     };
-    Ok(Some(PAGES.map(|page| (page, times(page))).to_vec()))
+    Ok(Some(PAGES.map(|page| (page, times(page))).into()))
 }
 
 /// Under which a list's p95 is told.

@@ -66,6 +66,12 @@ impl Bucket {
         u32::try_from(burst_ns.saturating_sub(ahead_ns) / cost_ns).unwrap_or(u32::MAX)
     }
 
+    /// Takes what others took of the same rate elsewhere, however much there is left: what is missing then has to be earned first.
+    pub fn charge(&mut self, rate: Rate, requests: u64, now_ns: u64) {
+        let cost_ns = rate.cost_ns().saturating_mul(requests);
+        self.full_at_ns = self.full_at_ns.max(now_ns).saturating_add(cost_ns);
+    }
+
     /// Gives one share back: what was taken for a request that turned out to be nobody's.
     pub fn give_back(&mut self, rate: Rate) {
         self.full_at_ns = self.full_at_ns.saturating_sub(rate.cost_ns());
@@ -98,6 +104,17 @@ mod tests {
             assert_eq!(bucket.take(rate, start + 60 * SECOND_NS), Ok(()));
         }
         assert!(bucket.take(rate, start + 60 * SECOND_NS).is_err());
+    }
+
+    #[test]
+    fn what_others_took_is_missing_here_until_it_is_earned() {
+        let rate = Rate::new(10, 3).unwrap();
+        let mut bucket = Bucket::default();
+        bucket.charge(rate, 2, 0);
+        assert_eq!(bucket.left(rate, 0), 1);
+        bucket.charge(rate, 6, 0);
+        assert_eq!(bucket.take(rate, 0), Err(600_000_000));
+        assert_eq!(bucket.take(rate, 600_000_000), Ok(()));
     }
 
     #[test]

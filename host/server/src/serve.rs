@@ -235,6 +235,22 @@ impl Signals {
     }
 }
 
+/// How often hosts tell each other what they let in.
+const RATES_EXCHANGED_EVERY: Duration = Duration::from_millis(200);
+
+/// Has tenants' rates hold over all hosts, about.
+async fn exchange_rates(edge: Arc<Edge<HostStore>>, store: HostStore, shutdown: CancellationToken) {
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(RATES_EXCHANGED_EVERY))
+        .await
+        .is_some()
+    {
+        let config = edge.config.load();
+        edge.buckets
+            .tell_others(&config.edge.rates, |kept| store.exchange_rates(kept));
+    }
+}
+
 struct Host {
     path: PathBuf,
     identity: HostIdentity,
@@ -307,6 +323,13 @@ impl Host {
         let operator_address = self
             .start_operator(&edge, &worker, &delivery_counters, &progress, &mut tasks)
             .await?;
+        if self.store.is_shared() {
+            tasks.spawn(exchange_rates(
+                Arc::clone(&edge),
+                self.store.clone(),
+                self.shutdown.clone(),
+            ));
+        }
         tasks.spawn(keys.keep(Arc::clone(&self.config), self.shutdown.clone()));
         tasks.spawn(watch::run(
             Arc::clone(&self.config),

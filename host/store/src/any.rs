@@ -62,6 +62,22 @@ impl AnyStore {
     }
 }
 
+impl AnyStore {
+    /// Whether there may be other hosts, with which tenants' rates are shared.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared(_))
+    }
+
+    /// Says how many requests of tenants' rates this host let in since it last said so, and returns how many the others did since then, as
+    /// far as that is known yet. Waits for nothing.
+    pub fn exchange_rates(&self, taken: Vec<(TenantName, u64)>) -> Vec<(TenantName, u64)> {
+        match self {
+            Self::Local(_) => Vec::new(),
+            Self::Shared(store) => store.exchange_rates(taken),
+        }
+    }
+}
+
 impl Transacts for AnyStore {
     async fn write<T, F>(&self, kind: Kind, work: F) -> Result<T, StoreError>
     where

@@ -24,7 +24,7 @@ use crate::statements::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::statements::transaction::{Memory, Transaction, transact};
 use crate::statements::{
     admit, budgets, bulks, counts, deliveries, issues, jobs, lists, outbox, pauses, quarantine, replay, resends,
-    reviews, set_aside, trace, unfinished,
+    reviews, set_aside, state_totals, trace, unfinished,
 };
 use crate::{
     Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter,
@@ -741,7 +741,7 @@ fn snapshot_state(
     bytes_max: usize,
     keys: Vec<String>,
 ) -> Result<StateSnapshot, Fault> {
-    let bytes = jobs::state_total(connection, tenant, plugin)?;
+    let bytes = state_totals::get(connection, tenant, plugin)?;
     if usize::try_from(bytes).map_or(true, |bytes| bytes > bytes_max) {
         let read = |key: String| {
             let StateValue { version, value } = jobs::read_state(connection, tenant, plugin, &key)?;

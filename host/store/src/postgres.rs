@@ -14,6 +14,7 @@ mod footprint;
 mod gathered;
 mod hosts;
 mod listener;
+mod rates;
 mod readers;
 mod schema;
 mod target;
@@ -198,6 +199,12 @@ impl PostgresStore {
         if let Some(presence) = self.presence() {
             presence.set_configuration(configuration);
         }
+    }
+
+    /// As [`AnyStore::exchange_rates`](crate::AnyStore::exchange_rates).
+    pub fn exchange_rates(&self, taken: Vec<(TenantName, u64)>) -> Vec<(TenantName, u64)> {
+        self.presence()
+            .map_or_else(Vec::new, |presence| presence.rates.tell(taken))
     }
 
     /// Whether this host may claim. While it may not, whoever asks waits a moment first.

@@ -41,6 +41,7 @@ pub(crate) mod set_aside;
 pub(crate) mod settings;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod state_edits;
+pub(crate) mod state_totals;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod tokens;
 pub(crate) mod trace;

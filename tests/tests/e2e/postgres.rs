@@ -316,6 +316,41 @@ fn r3_a_host_judges_and_signs_by_its_own_clock_and_schedules_by_the_databases() 
     assert!(stage.log().iter().any(|line| line.contains(differs)));
 }
 
+#[test]
+fn r3_i7_a_tenants_rate_holds_over_all_hosts_about() {
+    let (server, destination) = (server!(), Destination::start());
+    let start = |name| {
+        let limited = "threads = 1\n[edge.rate]\nrequests_per_s = 10\nburst = 10";
+        called(name, &server, &destination).edge(limited).start()
+    };
+    let both = [start("a"), start("b")];
+    let (begun, mut kept, mut refused) = (Instant::now(), 0, 0);
+    for number in 0.. {
+        if begun.elapsed() > Duration::from_secs(4) {
+            break;
+        }
+        for (at, stage) in both.iter().enumerate() {
+            match post(stage, number * 2 + at as u32).0 {
+                202 => kept += 1,
+                429 => refused += 1,
+                other => panic!("answered {other}"),
+            }
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // One host alone would keep 50, and two that know nothing of each other 100.
+    assert!(
+        (40..=70).contains(&kept) && refused > 100,
+        "{kept} kept, {refused} refused"
+    );
+    // A host that is alone again has all of it.
+    let [mut a, b] = both;
+    assert_eq!(a.stop(), Some(0));
+    std::thread::sleep(Duration::from_secs(4));
+    let burst: Vec<u16> = (1_000_000..1_000_010).map(|number| post(&b, number).0).collect();
+    assert_eq!(burst, [202; 10]);
+}
+
 fn stage_drain(stage: &Stage, arguments: &[&str]) -> i32 {
     stage.ask(&[&["hosts", "drain"], arguments].concat()).code
 }

@@ -18,7 +18,7 @@ use tollgate_store::Intake;
 use super::Edge;
 use super::refused::{Refused, masked};
 use crate::clock;
-use crate::config::{EdgeConfig, Source, Tenant};
+use crate::config::{EdgeConfig, Rates, Source, Tenant};
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +122,15 @@ fn forwarded_https(headers: &HeaderMap) -> Option<bool> {
 
 /// What each tenant has used of its rate. It has at most one entry for each tenant that ever had a limit.
 #[derive(Debug, Default)]
-pub(crate) struct Buckets(Mutex<BTreeMap<TenantName, Bucket>>);
+pub(crate) struct Buckets(Mutex<BTreeMap<TenantName, Used>>);
+
+/// What a tenant has used of its rate.
+#[derive(Debug, Clone, Copy, Default)]
+struct Used {
+    bucket: Bucket,
+    /// Requests that were kept here and of which the other hosts have not been told.
+    untold: u64,
+}
 
 impl Buckets {
     /// Whether a request would fit now. Takes nothing: who may use a tenant's rate up is not known before it is verified.
@@ -131,8 +139,8 @@ impl Buckets {
     /// When it would not: nanoseconds until the next one fits.
     fn has_token(&self, tenant: &TenantName, rate: Rate) -> Result<(), u64> {
         // The first token is taken from a copy.
-        let mut bucket = self.buckets().get(tenant).copied().unwrap_or_default();
-        bucket.take(rate, clock::steady_ns())
+        let mut used = self.buckets().get(tenant).copied().unwrap_or_default();
+        used.bucket.take(rate, clock::steady_ns())
     }
 
     fn take(&self, tenant: &TenantName, rate: Rate) -> Result<(), u64> {
@@ -140,12 +148,32 @@ impl Buckets {
         // Read under the lock, so that the instants of one bucket come in order.
         let now_ns = clock::steady_ns();
         match buckets.get_mut(tenant) {
-            Some(bucket) => bucket.take(rate, now_ns),
-            None => buckets.entry(tenant.clone()).or_default().take(rate, now_ns),
+            Some(used) => used.bucket.take(rate, now_ns),
+            None => buckets.entry(tenant.clone()).or_default().bucket.take(rate, now_ns),
         }
     }
 
-    fn buckets(&self) -> MutexGuard<'_, BTreeMap<TenantName, Bucket>> {
+    /// Tells the other hosts what was kept here, and counts what they kept.
+    pub(crate) fn tell_others(
+        &self,
+        rates: &Rates,
+        others: impl FnOnce(Vec<(TenantName, u64)>) -> Vec<(TenantName, u64)>,
+    ) {
+        let untold = |(tenant, used): (&TenantName, &mut Used)| match std::mem::take(&mut used.untold) {
+            0 => None,
+            kept => Some((tenant.clone(), kept)),
+        };
+        let kept = self.buckets().iter_mut().filter_map(untold).collect();
+        for (tenant, kept) in others(kept) {
+            if let Some(rate) = rates.of(&tenant) {
+                let mut buckets = self.buckets();
+                let used = buckets.entry(tenant).or_default();
+                used.bucket.charge(rate, kept, clock::steady_ns());
+            }
+        }
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, BTreeMap<TenantName, Used>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -163,16 +191,20 @@ pub(super) struct RateToken<'e> {
 impl RateToken<'_> {
     /// Keeps the token: the request's events were kept.
     pub(super) fn spend(mut self) {
-        self.rate = None;
+        if self.rate.take().is_some()
+            && let Some(used) = self.buckets.buckets().get_mut(self.tenant)
+        {
+            used.untold += 1;
+        }
     }
 }
 
 impl Drop for RateToken<'_> {
     fn drop(&mut self) {
         if let Some(rate) = self.rate
-            && let Some(bucket) = self.buckets.buckets().get_mut(self.tenant)
+            && let Some(used) = self.buckets.buckets().get_mut(self.tenant)
         {
-            bucket.give_back(rate);
+            used.bucket.give_back(rate);
         }
     }
 }

@@ -13,6 +13,7 @@ use tollgate_core::limits;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::work::{EntryState, JobState};
 
+use super::rates::{self, Rates};
 use crate::HostIdentity;
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
 use crate::statements::fault::Fault;
@@ -37,6 +38,7 @@ pub(super) struct Presence {
     clock: Mutex<Clock>,
     hear_clock: HearClock,
     drain: watch::Sender<Option<Drain>>,
+    pub(super) rates: Rates,
 }
 
 /// What is known of the database's clock.
@@ -55,6 +57,7 @@ impl Presence {
             clock: Mutex::default(),
             hear_clock,
             drain: watch::Sender::default(),
+            rates: Rates::default(),
         }
     }
 
@@ -160,7 +163,7 @@ pub(super) fn end(connection: &Connection, host: i64) -> Result<(), Fault> {
         "UPDATE heartbeats SET seen_at = now(), ended_at = now() WHERE host = ?1",
         [host],
     )?;
-    Ok(())
+    rates::forget(connection, host)
 }
 
 /// Why the hosts of a name are to claim nothing, if they are.

@@ -143,6 +143,7 @@ impl Listening {
             self.signals.work.notify_one();
             self.signals.outbox.notify_one();
         }
+        presence.rates.exchange(connection, self.host)?;
         let every = Duration::from_millis(limits::HOST_HEARTBEAT_MS);
         if self.beat.is_none_or(|beat| beat.elapsed() >= every) {
             presence.hear_clock(connection)?;

@@ -8,7 +8,7 @@ use crate::StoreError;
 use crate::sql::{Connection, OptionalExtension as _, params};
 use crate::statements::fault::Fault;
 
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_budgets.sql"),
     include_str!("migrations/0003_pauses.sql"),
@@ -19,6 +19,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("migrations/0008_pulls.sql"),
     include_str!("migrations/0009_settings.sql"),
     include_str!("migrations/0010_portal_links.sql"),
+    include_str!("migrations/0011_rates.sql"),
 ];
 /// The schema that this binary knows.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;

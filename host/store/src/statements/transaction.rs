@@ -7,8 +7,8 @@ use tollgate_core::state::StateValue;
 
 use super::fault::Fault;
 use super::head::{ChainHead, read_chain_head, write_chain_head};
-use super::jobs;
 use super::receipts::{ReceiptsWriter, View};
+use super::state_totals;
 use crate::Topic;
 use crate::sql::{Connection, OptionalExtension as _, params};
 
@@ -66,7 +66,7 @@ impl<'a> Transaction<'a> {
         if let Some(total) = self.known_state_total(tenant, plugin) {
             return Ok(total);
         }
-        let total = jobs::state_total(self.connection, tenant, plugin)?;
+        let total = state_totals::get(self.connection, tenant, plugin)?;
         self.state_totals.insert((tenant.clone(), plugin.clone()), total);
         Ok(total)
     }
@@ -78,12 +78,7 @@ impl<'a> Transaction<'a> {
 
     /// Notes that a plugin's state became larger by so many bytes of keys and values, or smaller.
     pub(crate) fn grow_state(&mut self, tenant: &TenantName, plugin: &PluginName, bytes: i64) -> Result<(), Fault> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO plugin_state_totals (tenant, plugin, bytes) VALUES (?1, ?2, ?3) \
-                 ON CONFLICT (tenant, plugin) DO UPDATE SET bytes = plugin_state_totals.bytes + excluded.bytes",
-            )?
-            .execute(params![tenant.as_str(), plugin.as_str(), bytes])?;
+        state_totals::add(self.connection, tenant, plugin, bytes)?;
         if let Some(total) = self.state_totals.get_mut(&(tenant.clone(), plugin.clone())) {
             *total += bytes;
         }

@@ -183,7 +183,7 @@ mod hosts {
             assert_eq!(host.receipt_key().expose(), hosts[0].receipt_key().expose());
         }
         let found = PostgresStore::find(&secret(&server)).unwrap();
-        assert_eq!(found.schema, 10);
+        assert_eq!(found.schema, 11);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -206,6 +206,7 @@ mod hosts {
             "DROP TABLE tollgate.settings_changes",
             "DROP TABLE tollgate.heartbeats",
             "DROP TABLE tollgate.drains",
+            "DROP TABLE tollgate.rates",
             "DROP INDEX tollgate.outbox_lane",
             "ALTER TABLE tollgate.outbox DROP COLUMN lane, DROP COLUMN pulled_at",
             "ALTER TABLE tollgate.tokens DROP COLUMN capabilities, DROP COLUMN accent, DROP COLUMN scheme",
@@ -215,7 +216,7 @@ mod hosts {
             execute(&server, statement).await;
         }
         let store = server.open();
-        assert_eq!(PostgresStore::find(&secret(&server)).unwrap().schema, 10);
+        assert_eq!(PostgresStore::find(&secret(&server)).unwrap().schema, 11);
         let claim = claim_one(&store, at(0)).await;
         let a_day = dollars(Window::Day, 100);
         let settlement = settlement(&claim).within(&[a_day]).credits("k1", "ann", 60);
@@ -234,7 +235,7 @@ mod hosts {
                 &error,
                 StoreError::NewerSchema {
                     found: 77,
-                    known: 10,
+                    known: 11,
                     ..
                 }
             ),

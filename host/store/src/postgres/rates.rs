@@ -1,0 +1,126 @@
+//! Tenants' rates over all hosts: each says in a row of its own how many requests of a tenant it let in, and reads those of the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tollgate_core::ids::TenantName;
+
+use crate::sql::{Connection, params};
+use crate::statements::fault::Fault;
+use crate::statements::rows;
+
+/// What of their rates tenants used up, here and elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Rates(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Here, since the host began.
+    own: BTreeMap<TenantName, u64>,
+    /// Of which the others have not been told.
+    untold: BTreeSet<TenantName>,
+    /// On all others together, as it was last read; none before the first time.
+    others: Option<BTreeMap<TenantName, u64>>,
+    /// What the others took, and nobody here has heard of.
+    unheard: BTreeMap<TenantName, u64>,
+}
+
+impl Rates {
+    /// Takes note of what was let in here since the last time, and returns what the others let in.
+    pub(super) fn tell(&self, taken: Vec<(TenantName, u64)>) -> Vec<(TenantName, u64)> {
+        let mut counts = self.counts();
+        for (tenant, requests) in taken {
+            *counts.own.entry(tenant.clone()).or_default() += requests;
+            counts.untold.insert(tenant);
+        }
+        std::mem::take(&mut counts.unheard).into_iter().collect()
+    }
+
+    /// Tells the others, and hears of them.
+    pub(super) fn exchange(&self, connection: &Connection, host: i64) -> Result<(), Fault> {
+        let untold: Vec<(TenantName, u64)> = {
+            let mut counts = self.counts();
+            let untold = std::mem::take(&mut counts.untold);
+            let own = |tenant: TenantName| counts.own.get(&tenant).copied().map(|taken| (tenant, taken));
+            untold.into_iter().filter_map(own).collect()
+        };
+        for (tenant, taken) in untold {
+            connection.execute(
+                "INSERT INTO rates (tenant, host, taken) VALUES (?1, ?2, ?3) ON CONFLICT (host, tenant) DO UPDATE SET taken = excluded.taken",
+                params![tenant.as_str(), host, i64::try_from(taken).unwrap_or(i64::MAX)],
+            )?;
+        }
+        let mut statement = connection
+            .prepare_cached("SELECT tenant, sum(taken) AS taken FROM rates WHERE host <> ?1 GROUP BY tenant")?;
+        let mut found = statement.query([host])?;
+        let mut others = BTreeMap::new();
+        while let Some(row) = found.next()? {
+            let taken: i64 = rows::get(row, "taken")?;
+            others.insert(rows::id(row, "tenant")?, u64::try_from(taken).unwrap_or_default());
+        }
+        self.counts().hear(others);
+        Ok(())
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    /// What was taken before this host began is no concern of it; and a count that is less than it was is of hosts that have ended.
+    fn hear(&mut self, others: BTreeMap<TenantName, u64>) {
+        if let Some(before) = &self.others {
+            for (tenant, taken) in &others {
+                let more = taken.saturating_sub(before.get(tenant).copied().unwrap_or_default());
+                if more > 0 {
+                    *self.unheard.entry(tenant.clone()).or_default() += more;
+                }
+            }
+        }
+        self.others = Some(others);
+    }
+}
+
+/// Removes what a host counted that has ended, and what is left of those that are gone.
+pub(super) fn forget(connection: &Connection, host: i64) -> Result<(), Fault> {
+    connection.execute(
+        "DELETE FROM rates WHERE host = ?1 OR host NOT IN (SELECT host FROM heartbeats WHERE seen_at > now() - interval '1 hour')",
+        [host],
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_took_is_heard_once_and_what_was_before_is_nobodys() {
+        let rates = Rates::default();
+        let hear = |taken: &[(&str, u64)]| {
+            let others = taken.iter().map(|(tenant, taken)| (tenant.parse().unwrap(), *taken));
+            rates.counts().hear(others.collect());
+        };
+        let heard = || {
+            let all = rates.tell(vec![("acme".parse().unwrap(), 2)]);
+            all.into_iter()
+                .map(|(tenant, taken)| (tenant.to_string(), taken))
+                .collect::<Vec<_>>()
+        };
+        hear(&[("acme", 100)]);
+        assert_eq!(heard(), [], "it was before");
+        hear(&[("acme", 103), ("globex", 1)]);
+        hear(&[("acme", 104), ("globex", 1)]);
+        assert_eq!(heard(), [("acme".to_owned(), 4), ("globex".to_owned(), 1)]);
+        assert_eq!(heard(), [], "once");
+        hear(&[("acme", 50)]);
+        hear(&[("acme", 51), ("globex", 3)]);
+        assert_eq!(
+            heard(),
+            [("acme".to_owned(), 1), ("globex".to_owned(), 3)],
+            "a host ended"
+        );
+        assert_eq!(rates.counts().own.values().sum::<u64>(), 8);
+    }
+}
