@@ -390,23 +390,25 @@ pub(crate) fn subjects(
 const OPEN_ONLY: &str = "NOT EXISTS (SELECT 1 FROM reviews v WHERE v.receipt = seq) \
                          AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.receipt = seq)";
 
-/// The numbers of receipts of one disposition before `before`, newest first, `count` at the most; those on which somebody decided
-/// only if asked for.
+/// The numbers of receipts of one disposition before `before` with their origins, newest first, `count` at the most; those on which somebody
+/// decided only if asked for.
 pub(crate) fn not_accepted_before(
     view: View<'_>,
     disposition: i64,
     with_reviewed: bool,
     before: i64,
     count: usize,
-) -> Result<Vec<i64>, Fault> {
+) -> Result<Vec<(i64, i64)>, Fault> {
     let table = view.receipts.not_accepted();
     let open_only = if with_reviewed { "true" } else { OPEN_ONLY };
     let mut statement = view.prepare_cached(&format!(
-        "SELECT seq FROM {table} disposition = ?1 AND seq < ?2 AND {open_only} ORDER BY seq DESC LIMIT ?3"
+        "SELECT seq, origin FROM {table} disposition = ?1 AND seq < ?2 AND {open_only} ORDER BY seq DESC LIMIT ?3"
     ))?;
     let limit = i64::try_from(count).unwrap_or(i64::MAX);
     let seqs = statement
-        .query_map(params![disposition, before, limit], |row| row.get(0))?
+        .query_map(params![disposition, before, limit], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
         .collect::<Result<_, _>>()?;
     Ok(seqs)
 }

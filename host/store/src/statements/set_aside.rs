@@ -3,8 +3,8 @@
 //! Each kind stands where it became what it is: held and superseded receipts by their disposition, held jobs by their state,
 //! conflicts among the deliveries or, with the ledger, among the actions. A list goes through the kinds in their order, and through each from its newest on.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_core::action::Action;
 use tollgate_core::admission::Disposition;
@@ -32,6 +32,7 @@ pub(crate) fn list(view: View<'_>, filter: &SetAsideFilter) -> Result<Vec<SetAsi
     let mut listing = Listing {
         view,
         filter,
+        origins: origins(view, filter)?,
         items: Vec::new(),
     };
     let start = filter.after.map(|target| place(view, target)).transpose()?;
@@ -69,10 +70,10 @@ pub(crate) fn superseded_without_jobs(view: View<'_>, after: i64) -> Result<Vec<
     let mut before = i64::MAX;
     loop {
         let seqs = receipts::not_accepted_before(view, SUPERSEDED, false, before, STEP)?;
-        let Some(last) = seqs.last().copied() else {
+        let Some((last, _)) = seqs.last().copied() else {
             return Ok(all);
         };
-        all.extend(seqs.into_iter().filter(|seq| *seq > after));
+        all.extend(seqs.into_iter().map(|(seq, _)| seq).filter(|seq| *seq > after));
         if last <= after {
             return Ok(all);
         }
@@ -112,7 +113,25 @@ fn place(view: View<'_>, target: Target) -> Result<(SetAsideKind, i64), Fault> {
 struct Listing<'a> {
     view: View<'a>,
     filter: &'a SetAsideFilter,
+    /// Where receipts came in that may be meant, where not all are: what is another tenant's is not even read.
+    origins: Option<BTreeSet<i64>>,
     items: Vec<SetAside>,
+}
+
+fn origins(view: View<'_>, filter: &SetAsideFilter) -> Result<Option<BTreeSet<i64>>, Fault> {
+    if filter.tenant.is_none() && filter.source.is_none() {
+        return Ok(None);
+    }
+    let mut statement = view
+        .prepare_cached("SELECT id FROM origins WHERE (?1 IS NULL OR tenant = ?1) AND (?2 IS NULL OR source = ?2)")?;
+    let (tenant, source) = (
+        filter.tenant.as_ref().map(|tenant| tenant.as_str()),
+        filter.source.as_ref().map(|source| source.as_str()),
+    );
+    let origins = statement
+        .query_map(params![tenant, source], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    Ok(Some(origins))
 }
 
 impl Listing<'_> {
@@ -124,14 +143,14 @@ impl Listing<'_> {
     fn receipts(&mut self, kind: SetAsideKind, disposition: i64, mut before: i64) -> Result<(), Fault> {
         loop {
             let seqs = receipts::not_accepted_before(self.view, disposition, self.filter.with_reviewed, before, STEP)?;
-            let Some(last) = seqs.last().copied() else {
+            let Some((last, _)) = seqs.last().copied() else {
                 return Ok(());
             };
-            for seq in seqs {
+            for (seq, origin) in seqs {
                 if self.is_full() {
                     return Ok(());
                 }
-                self.receipt(kind, seq)?;
+                self.receipt(kind, seq, origin)?;
             }
             before = last;
         }
@@ -139,16 +158,19 @@ impl Listing<'_> {
 
     fn unrouted(&mut self, before: i64) -> Result<(), Fault> {
         let view = self.view;
-        unrouted::each_before(view.connection, before, |seq, _| {
+        unrouted::each_before(view.connection, before, |seq, origin| {
             if self.is_full() {
                 return Ok(false);
             }
-            self.receipt(SetAsideKind::NoRoute, seq)?;
+            self.receipt(SetAsideKind::NoRoute, seq, origin)?;
             Ok(true)
         })
     }
 
-    fn receipt(&mut self, kind: SetAsideKind, seq: i64) -> Result<(), Fault> {
+    fn receipt(&mut self, kind: SetAsideKind, seq: i64, origin: i64) -> Result<(), Fault> {
+        if self.origins.as_ref().is_some_and(|only| !only.contains(&origin)) {
+            return Ok(());
+        }
         let receipt = receipts::get_known(self.view, seq, Body::Without)?;
         let reason = match &receipt.disposition {
             Disposition::Held { reason } if kind == SetAsideKind::HeldReceipt => reason.clone(),

@@ -11,7 +11,7 @@ use tollgate_core::limits::COUNTED_MAX;
 use tollgate_store::copy::Place;
 use tollgate_store::{
     Admitted, Control as _, DeadLetterFilter, Intake as _, Layout, OpenOptions, ReceiptKey as _, ReplayRequest,
-    ReplayWhat, SqliteStore, Store as _, StoreError, TraceBy, Views as _, Work as _,
+    ReplayWhat, SetAsideFilter, SetAsideKind, SqliteStore, Store as _, StoreError, TraceBy, Views as _, Work as _,
 };
 
 use crate::support::{ACCEPTED, Backend, Sent, at, claim_one, settlement, trace_one, trace_text};
@@ -1022,4 +1022,15 @@ async fn o10_counts_of_what_waits_or_is_set_aside_end_and_say_so() {
     assert_eq!(counted(Some("globex")).await, of_globex);
     let of_acme = ["held-job", "superseded", "no-route"].map(|kind| (kind, "acme".to_owned(), COUNTED_MAX, true));
     assert_eq!(counted(None).await, [of_acme, of_globex].concat());
+    // A list that is of one tenant reads no receipt of another: those that were put into the index are none.
+    for (kind, id) in [(SetAsideKind::Superseded, "e2"), (SetAsideKind::NoRoute, "e1")] {
+        let filter = SetAsideFilter {
+            kind: Some(kind),
+            tenant: Some("globex".parse().unwrap()),
+            rows_max: 10,
+            ..SetAsideFilter::default()
+        };
+        let found = store.set_aside(filter).await.unwrap();
+        assert_eq!(found.iter().map(|one| one.event_id.as_str()).collect::<Vec<_>>(), [id]);
+    }
 }
