@@ -1,8 +1,9 @@
 //! How much of everything a host has.
 
 use serde::{Deserialize, Serialize};
+use tollgate_core::limits;
 
-/// How much of everything there is.
+/// How much of everything there is. What waits or is set aside is counted up to 100 000: one of those that stands there is at least so many.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct Counts {
@@ -38,4 +39,17 @@ pub struct Counts {
     pub delivered: u64,
     /// Dead letters that were not replayed.
     pub dead_letters_open: u64,
+    /// Whether a count ended at its bound. `jobs_done`, `actions` and `delivered`, which are what is left of all others, are then at most what
+    /// they say.
+    #[serde(default)]
+    pub bounded: bool,
+}
+
+/// A count of what waits or is set aside, for people: `7`, `at least 100000`.
+pub fn in_words(count: u64) -> String {
+    if count >= limits::COUNTED_MAX {
+        format!("at least {}", limits::COUNTED_MAX)
+    } else {
+        count.to_string()
+    }
 }

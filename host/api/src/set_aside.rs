@@ -222,6 +222,10 @@ pub struct SetAsideCount {
     pub route: Option<RouteName>,
     /// How many there are.
     pub count: u64,
+    /// Whether that is only as far as a count goes: of each kind it looks at the newest 100 000, of held jobs and conflicts at as many of each
+    /// place. Then there are at least so many, and the oldest is that old at least.
+    #[serde(default)]
+    pub at_least: bool,
     /// Since when the oldest of them is; as JSON, RFC 3339.
     #[serde(with = "crate::as_text")]
     #[cfg_attr(feature = "document", schemars(with = "String"))]

@@ -19,7 +19,7 @@ use tollgate_server::operator::{count_by_now, list_by_now};
 use super::ask::{ask_configured, host_or_app};
 use super::registry::asked_at;
 use super::show::{BOLD, DIM, WARN, counted, state};
-use super::{Exit, Target, Usage, print_json};
+use super::{Exit, Target, Usage, print_json, print_json_line};
 
 /// What every list says of its filters.
 pub(super) const FILTERS: &str = "A filter is a list of terms that must all hold; `-` before a term turns it round, and of values with commas \
@@ -250,7 +250,7 @@ where
         let page = ask::<C, L>(&args.target, &query)?;
         for item in &page.items {
             some = true;
-            anstream::println!("{}", serde_json::to_string(item)?);
+            print_json_line(item)?;
         }
         left = left.map(|left| left.saturating_sub(page.items.len() as u64));
         match page.next {
@@ -269,7 +269,7 @@ where
     let show = |items: &[L]| -> anyhow::Result<()> {
         for item in items.iter().rev() {
             if args.ndjson {
-                anstream::println!("{}", serde_json::to_string(item)?);
+                print_json_line(item)?;
             } else {
                 item.show();
             }

@@ -766,7 +766,13 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// Prints an answer as JSON, for programs.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    anstream::println!("{}", serde_json::to_string_pretty(value)?);
+    anstream::println!("{}", tollgate_core::mask::json(&serde_json::to_string_pretty(value)?));
+    Ok(())
+}
+
+/// The same in one line.
+pub(crate) fn print_json_line(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    anstream::println!("{}", tollgate_core::mask::json(&serde_json::to_string(value)?));
     Ok(())
 }
 

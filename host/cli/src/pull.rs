@@ -79,8 +79,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
 /// One line of JSON. It is out of our hands before it is confirmed.
 fn print(delivery: &PulledDelivery) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, delivery)?;
-    out.write_all(b"\n")?;
+    writeln!(out, "{}", mask::json(&serde_json::to_string(delivery)?))?;
     out.flush()
         .context("what was fetched could not be printed, and is not confirmed")
 }

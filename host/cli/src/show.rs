@@ -251,7 +251,7 @@ pub(super) fn held_counts(counts: &[SetAsideCount]) {
         };
         anstream::println!(
             "{BOLD}{:>7}{BOLD:#}  {:<16} {}, {place}  {DIM}the oldest since {}{DIM:#}",
-            count.count,
+            format!("{}{}", count.count, if count.at_least { "+" } else { "" }),
             count.kind.as_str(),
             count.tenant,
             count.oldest_at,

@@ -205,8 +205,7 @@ fn export(place: &Place, prefix: Option<String>) -> anyhow::Result<Exit> {
     let mut out = std::io::stdout().lock();
     all(place, prefix, |list| {
         for one in list.keys {
-            serde_json::to_writer(&mut out, &one)?;
-            out.write_all(b"\n")?;
+            writeln!(out, "{}", mask::json(&serde_json::to_string(&one)?))?;
         }
         Ok(())
     })?;

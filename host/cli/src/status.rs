@@ -1,6 +1,7 @@
 //! `tollgate status`: how a running host is doing, on one screen.
 
 use anstyle::Style;
+use tollgate_api::counts::in_words;
 use tollgate_api::lately::{Lately, Took};
 use tollgate_api::status::HostStatus;
 use tollgate_api::{Nothing, calls, question};
@@ -103,14 +104,18 @@ fn show(status: &HostStatus) {
     if let Some(counts) = &status.counts {
         let again = counts.redeliveries + counts.conflicts + counts.suspected_replays;
         line(DIM, "events", &format!("{} kept, {again} came again", counts.receipts));
+        let done = |count: u64| match counts.bounded {
+            true => format!("at most {count} done"),
+            false => format!("{count} done"),
+        };
         let jobs = format!(
-            "{} done, {}",
-            counts.jobs_done,
+            "{}, {}",
+            done(counts.jobs_done),
             waiting(counts.jobs_waiting, status.oldest_job_s)
         );
         line(DIM, "jobs", &jobs);
         let deliveries = waiting(counts.outbox_waiting, status.oldest_delivery_s);
-        line(DIM, "deliveries", &format!("{} done, {deliveries}", counts.delivered));
+        line(DIM, "deliveries", &format!("{}, {deliveries}", done(counts.delivered)));
     }
     if status.attention.is_empty() {
         anstream::println!("nothing needs a person");
@@ -139,9 +144,10 @@ fn counted(count: usize, thing: &str) -> String {
 }
 
 fn waiting(count: u64, oldest_s: Option<u64>) -> String {
+    let said = in_words(count);
     match oldest_s {
-        Some(age_s) if count > 0 => format!("{count} waiting, the oldest for {}", span(age_s)),
-        _ => format!("{count} waiting"),
+        Some(age_s) if count > 0 => format!("{said} waiting, the oldest for {}", span(age_s)),
+        _ => format!("{said} waiting"),
     }
 }
 

@@ -22,7 +22,7 @@ use tollgate_core::time::UnixMillis;
 use tollgate_server::clock;
 use tollgate_store::Views as _;
 
-use super::{Exit, Target, Usage, ask, print_json, wire};
+use super::{Exit, Target, Usage, ask, print_json, print_json_line, wire};
 
 /// Receipts that are asked for at once, and whose spans are one line, or one request.
 const RECEIPTS_AT_ONCE: u64 = 50;
@@ -188,7 +188,7 @@ impl Sink {
 
     fn take(&mut self, request: &Value) -> anyhow::Result<()> {
         match self {
-            Self::Output => anstream::println!("{request}"),
+            Self::Output => print_json_line(request)?,
             Self::File(file, path) => {
                 writeln!(file, "{request}").with_context(|| format!("writing {}", path.display()))?;
             }

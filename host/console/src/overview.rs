@@ -13,6 +13,7 @@ use tollgate_api::status::HostStatus;
 use tollgate_api::{Nothing, calls};
 use tollgate_core::access::Permission;
 use tollgate_core::issue::IssueState;
+use tollgate_core::limits::COUNTED_MAX;
 use tollgate_core::mask;
 
 use crate::asked::Trouble;
@@ -128,8 +129,12 @@ fn of_host(visit: &Visit, status: &HostStatus, newest: Table) -> Overview {
     if let Some(counts) = &status.counts {
         let again = counts.redeliveries + counts.conflicts + counts.suspected_replays;
         let oldest = |age: Option<u64>, count: u64| match age {
-            Some(age) if count > 0 => format!("the oldest for {}", span(age)),
+            Some(age) if count > 0 => with_more(format!("the oldest for {}", span(age)), count >= COUNTED_MAX),
             _ => "none is late".to_owned(),
+        };
+        let at_most = |says: String| match counts.bounded {
+            true => format!("at most; {says}"),
+            false => says,
         };
         figures = vec![
             Figure::new(
@@ -156,21 +161,24 @@ fn of_host(visit: &Visit, status: &HostStatus, newest: Table) -> Overview {
             Figure::new(
                 "Actions",
                 counts.actions,
-                format!("of {}", counted(counts.runs, "run")),
+                at_most(format!("of {}", counted(counts.runs, "run"))),
                 "/actions",
                 "",
             ),
             Figure::new(
                 "Delivered",
                 counts.delivered,
-                "taken by their destination".to_owned(),
+                at_most("taken by their destination".to_owned()),
                 "/deliveries",
                 "status:delivered",
             ),
             Figure::new(
                 "Dead letters",
                 counts.dead_letters_open,
-                "given up, not replayed".to_owned(),
+                with_more(
+                    "given up, not replayed".to_owned(),
+                    counts.dead_letters_open >= COUNTED_MAX,
+                ),
                 "/dead-letters",
                 "",
             )
@@ -184,6 +192,15 @@ fn of_host(visit: &Visit, status: &HostStatus, newest: Table) -> Overview {
         figures,
         charts: Vec::new(),
         newest,
+    }
+}
+
+/// What is said of a number, where it is only as far as a count goes.
+fn with_more(says: String, is_more: bool) -> String {
+    if is_more {
+        format!("{says}; there may be more")
+    } else {
+        says
     }
 }
 
@@ -202,11 +219,9 @@ async fn of_tenant(console: &Console, visit: &Visit, newest: Table) -> Result<Ov
         .read::<calls::HeldCounts>(token, &HeldCountsQuery::default())
         .await?;
     let mut attention = Vec::new();
-    let waits = held
-        .iter()
-        .filter(|count| count.kind.waits())
-        .map(|count| count.count)
-        .sum();
+    let waiting = || held.iter().filter(|count| count.kind.waits());
+    let waits = waiting().map(|count| count.count).sum();
+    let is_more = waiting().any(|count| count.at_least);
     let mut figures = Vec::new();
     for (name, of, filter, says) in [
         ("Events today", "events", "since:24h", "in the last 24 hours"),
@@ -216,18 +231,14 @@ async fn of_tenant(console: &Console, visit: &Visit, newest: Table) -> Result<Ov
         ("Dead deliveries", "deliveries", "status:dead", "given up"),
     ] {
         let count = count(of, filter).await?;
-        let says = if count.complete {
-            says.to_owned()
-        } else {
-            format!("{says}; there may be more")
-        };
+        let says = with_more(says.to_owned(), !count.complete);
         let figure = Figure::new(name, count.count, says, &format!("/{of}"), filter);
         figures.push(if filter == "status:dead" { figure.bad() } else { figure });
     }
     figures.push(Figure::new(
         "Held",
         waits,
-        "until somebody decides".to_owned(),
+        with_more("until somebody decides".to_owned(), is_more),
         "/held",
         "",
     ));

@@ -47,13 +47,14 @@ pub(crate) async fn held(State(console): State<Arc<Console>>, visit: Visit, uri:
         tenant: query.tenant.clone(),
     };
     let counts = console.read::<calls::HeldCounts>(token, &counts).await?;
-    let of = |fits: &dyn Fn(SetAsideKind) -> bool| -> u64 {
-        let such = counts.iter().filter(|count| fits(count.kind));
-        such.map(|count| count.count).sum()
+    let of = |fits: &dyn Fn(SetAsideKind) -> bool| {
+        let such = || counts.iter().filter(|count| fits(count.kind));
+        let more = if such().any(|count| count.at_least) { "+" } else { "" };
+        format!("{}{more}", number(such().map(|count| count.count).sum::<u64>()))
     };
     let mut kinds = vec![Narrower {
         name: "all that wait".to_owned(),
-        count: number(of(&SetAsideKind::waits)),
+        count: of(&SetAsideKind::waits),
         href: address("/held", &[]),
         is_here: query.kind.is_none(),
     }];
@@ -61,7 +62,7 @@ pub(crate) async fn held(State(console): State<Arc<Console>>, visit: Visit, uri:
         let word = kind.as_str();
         kinds.push(Narrower {
             name: word.replace('-', " "),
-            count: number(of(&|found| found == kind)),
+            count: of(&|found| found == kind),
             href: address("/held", &[("kind", word)]),
             is_here: query.kind.as_deref() == Some(word),
         });

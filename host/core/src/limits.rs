@@ -139,6 +139,8 @@ pub const LIST_LOOKED_AT_MAX: usize = 10_000;
 pub const LIST_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a count looks at before it says how far it came.
 pub const COUNT_LOOKED_AT_MAX: usize = 50_000;
+/// How far a count of what waits or is set aside goes: beyond it, there are at least so many.
+pub const COUNTED_MAX: u64 = 100_000;
 /// Receipts that an index may name for a term; where it names more, they are looked at in their order instead.
 pub const LIST_NAMED_MAX: usize = 20_000;
 /// A list that begins or ends at an instant looks so much further: hosts' clocks differ, and a commit takes events that waited for it.

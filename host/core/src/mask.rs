@@ -31,6 +31,25 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// A JSON text in which no string has a hidden character as it is: the same JSON, of which nothing hides from whoever reads it.
+pub fn json(text: &str) -> Cow<'_, str> {
+    let hides = |c: char| is_hidden(c) && c != '\n';
+    if !text.chars().any(hides) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if hides(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// Checks a text or a name that a person gives for the history: it must be one line, with no hidden character.
 ///
 /// # Errors
@@ -91,6 +110,17 @@ mod tests {
         assert_eq!(line("äöü", 4), "äö…");
         assert_eq!(line("a\u{202e}b\u{2028}c", 100), "a\\u{202e}b\\u{2028}c");
         assert_eq!(line("a\u{202e}b", 8), "a…", "an escape is not cut");
+    }
+
+    #[test]
+    fn json_hides_nothing_and_says_the_same() {
+        let hidden = serde_json::json!({ "a\u{202e}": ["\u{9b}31m\u{7f}", "\u{e0041}", "ä€😀", "\n"] });
+        for text in [hidden.to_string(), serde_json::to_string_pretty(&hidden).unwrap()] {
+            let shown = json(&text);
+            assert!(shown.lines().all(|line| !line.chars().any(is_hidden)), "{shown}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), hidden);
+        }
+        assert!(json(&hidden.to_string()).contains("a\\u202e") && json("{\n}") == "{\n}");
     }
 
     #[test]

@@ -65,11 +65,13 @@ mod lists_keep_to_their_bounds {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn o10_in_the_log() {
         crate::lists::o10_a_page_looks_no_further_than_it_may(&crate::sqlite::Sqlite::new()).await;
+        crate::lists::o10_a_page_reads_no_more_of_bodies_than_it_may(&crate::sqlite::Sqlite::new()).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn o10_in_rows() {
         crate::lists::o10_a_page_looks_no_further_than_it_may(&crate::sqlite::Sqlite::of_rows()).await;
+        crate::lists::o10_a_page_reads_no_more_of_bodies_than_it_may(&crate::sqlite::Sqlite::of_rows()).await;
     }
 }
 

@@ -186,6 +186,7 @@ fn main() {
         mask::identifier(_);
         mask::check_note(_, _, _);
         mask::is_hidden(_);
+        mask::json(_);
         mask::line(_, _);
         mask::shown(_);
         mode::Accept::of(_);

@@ -3,7 +3,7 @@
 //!
 //! Cast: *senders* post signed events over several connections, some of them redeliveries of earlier ones, as providers do; what
 //! was not acknowledged is sent again in the next cycle, byte for byte. The *destination* notes every delivery, and the *owner* of another one
-//! pulls what waits there. After the last
+//! pulls what waits there. One route has budgets that are soon spent. After the last
 //! cycle the host finishes its work undisturbed, and [`Report::problems`] says what was promised and not kept.
 //!
 //! All that is random comes from one seed. Two campaigns of one seed do the same things; what the clock does in between is the
@@ -16,15 +16,19 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::Disposition;
-use tollgate_store::{Trace, TraceBy, TraceQuery, Views as _};
+use tollgate_core::budget::{OUTCOME, OVER, Window};
+use tollgate_core::time::UnixMillis;
+use tollgate_store::{JobView, Trace, TraceBy, TraceQuery, Views as _};
 
 use super::puller::{self, FETCHED, Fetched, Owner, Temper};
 use super::{Campaign, Found};
 use crate::client::Client;
 use crate::destination::{Destination, Reply};
 use crate::events::{self, Message, Signer};
+use crate::json::{list, text};
 use crate::random::Random;
 use crate::stage::{self, CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, TALLY, block_on, books};
 
@@ -105,6 +109,9 @@ pub struct Report {
     /// What that one gave back, and what it forgot.
     pub given_back: usize,
     pub forgotten: usize,
+    /// Actions of the route with budgets, and its jobs that those held.
+    pub within_budgets: usize,
+    pub over_budget: usize,
     /// The last start, and all that was left to do.
     pub drain: Duration,
     /// What was promised and not kept. Empty when all is well.
@@ -120,11 +127,13 @@ impl Report {
         times.get(at.saturating_sub(1)).copied().unwrap_or_default()
     }
 
-    /// What became of the pulled destination.
-    pub(super) fn pulled(&self, found: &mut Found) {
+    /// What became of the pulled destination, and of the budgets.
+    pub(super) fn pulled_and_budgeted(&self, found: &mut Found) {
         found.fact("operations that were pulled and confirmed", self.confirmed);
         found.fact("pulled and given back", self.given_back);
         found.fact("pulled and forgotten: leases that ran out", self.forgotten);
+        found.fact("actions of the route with budgets", self.within_budgets);
+        found.fact("jobs of it that a budget held", self.over_budget);
     }
 
     fn found(self) -> Found {
@@ -140,7 +149,7 @@ impl Report {
         found.fact("operations recorded, each once", self.operations);
         found.fact("operations that arrived at the destination", self.deliverable);
         found.fact("deliveries beyond the first of an operation", self.repeated_deliveries);
-        self.pulled(&mut found);
+        self.pulled_and_budgeted(&mut found);
         found.fact(
             "restart in ms: median / 95 % / longest",
             format!("{} / {} / {}", restart(0.5), restart(0.95), restart(1.0)),
@@ -213,16 +222,41 @@ pub(super) fn setup(destination: &Destination) -> Setup {
         .tenant("acme", &tenant(destination))
 }
 
-/// What counts goes to a destination that asks for order; what is paid for, to one that is pulled as well.
+/// What counts goes to a destination that asks for order; what is paid for, to one that is pulled and asks for it as well.
 fn tenant(destination: &Destination) -> String {
     let cashback = CASHBACK_TO_BOOKS.replacen("\"books\"", &format!("\"books\", \"{FETCHED}\""), 1);
-    let tally = TALLY.replacen("plugin =", "destinations = [\"lines\"]\nplugin =", 1);
+    let capped = CASHBACK_TO_BOOKS
+        .replace("routes.cashback", &format!("routes.{CAPPED}"))
+        .replacen("reward.redeemed", CAPPED_TYPE, 1)
+        .replacen(
+            "[\"INR\"]",
+            &format!(
+                "[\"INR\"], budgets = [{{ window = \"day\", amount_max = {A_DAY_MAX} }}, \
+                 {{ window = \"day\", actions_max = {OF_ACCOUNT_MAX}, per = \"account\" }}]"
+            ),
+            1,
+        );
+    let tally = TALLY.replacen(
+        "plugin =",
+        &format!("destinations = [\"lines\", \"{FETCHED}\"]\nplugin ="),
+        1,
+    );
     let lines = books("lines", destination).replacen("url =", "order = \"subject\"\nurl =", 1);
     format!(
-        "{SOURCES}{cashback}{tally}{}{lines}\n[destinations.{FETCHED}]\nkind = \"pull\"\n",
+        "{SOURCES}{cashback}{capped}{tally}{}{lines}\n[destinations.{FETCHED}]\nkind = \"pull\"\norder = \"subject\"\n",
         books("books", destination)
     )
 }
+
+/// The route with budgets, and what it takes: each event is worth as much.
+const CAPPED: &str = "capped";
+const CAPPED_TYPE: &str = "reward.capped";
+const CREDITED: i64 = 50;
+/// What it may credit in a day, and how often one account: less than any load asks for.
+const A_DAY_MAX: i64 = 12 * CREDITED;
+const OF_ACCOUNT_MAX: i64 = 3;
+/// Several come to their end before the route does.
+const ACCOUNTS: u64 = 6;
 
 /// Starts the host for the last time, lets it finish its work, and judges what is there.
 pub(super) fn finish(stage: &mut Stage, destination: &Destination, books: &mut Books, report: &mut Report) {
@@ -334,8 +368,15 @@ impl Books {
         let id = format!("evt_{:07}", self.made);
         let body = match random.below(10) {
             0 => counted(&id, random.below(LINES)),
+            1 => events::redeemed_by(
+                &id,
+                &format!("cap_{}", self.made),
+                "success",
+                &format!("capped_{}", random.below(ACCOUNTS).min(random.below(ACCOUNTS))),
+            )
+            .replacen("reward.redeemed", CAPPED_TYPE, 1),
             // The twin's customer is that of its operation, or it would be another operation's content.
-            1 if self.made > 1 => {
+            2 if self.made > 1 => {
                 let of = 1 + random.below(self.made - 1);
                 events::redeemed_by(&id, &format!("red_{of}"), "success", &format!("user_{}", of % 40))
             }
@@ -510,6 +551,8 @@ fn judge(stage: &Stage, destination: &Destination, books: &mut Books, report: &m
     }
     report.acknowledged = books.acknowledged.len();
     judge_receipts(&traces, books, problems);
+    (report.within_budgets, report.over_budget) = judge_budgets(&traces, problems);
+    judge_what_is_left(stage, &traces, problems);
     report.runs = traces
         .iter()
         .flat_map(|trace| &trace.jobs)
@@ -558,32 +601,139 @@ fn judge(stage: &Stage, destination: &Destination, books: &mut Books, report: &m
     report.confirmed = books.fetched.confirmed.len();
     report.given_back = books.fetched.given_back;
     report.forgotten = books.fetched.forgotten;
-    judge_order(destination, &traces, problems);
+    let arrivals = destination.arrivals();
+    let sent = arrivals.iter().filter_map(|arrival| count_of(&arrival.json()));
+    judge_order("sent", sent, &traces, problems);
+    let counted = std::mem::take(&mut books.fetched.counted);
+    judge_order("handed out", counted.into_iter(), &traces, problems);
     judge_deliveries(destination, &deliverable, report);
 }
 
-/// What is about one subject arrives in the order in which it was recorded (promise P8). The counts of one subject grow in that order, and
-/// what is delivered again is what came last.
-fn judge_order(destination: &Destination, traces: &[Trace], problems: &mut Vec<String>) {
+/// The receipt and the count in a message of what counts.
+pub(super) fn count_of(message: &Value) -> Option<(String, u64)> {
+    let count = message.pointer("/action/reasons/0")?.as_str()?.parse().ok()?;
+    Some((message["receipt"].as_str()?.to_owned(), count))
+}
+
+/// What is about one subject arrives in the order in which it was recorded, where it is sent and where it is fetched (promise P8). The counts of
+/// one subject grow in that order, and what is delivered again is what came last.
+fn judge_order(how: &str, counted: impl Iterator<Item = (String, u64)>, traces: &[Trace], problems: &mut Vec<String>) {
     let subjects: BTreeMap<String, &str> = traces
         .iter()
         .filter_map(|trace| Some((trace.receipt.id.to_string(), trace.receipt.subject.as_deref()?)))
         .collect();
     let mut last: BTreeMap<&str, u64> = BTreeMap::new();
-    for arrival in destination.arrivals() {
-        let message = arrival.json();
-        let count = message
-            .pointer("/action/reasons/0")
-            .and_then(|count| count.as_str()?.parse().ok());
-        let receipt = message["receipt"].as_str().unwrap_or_default();
-        let (Some(count), Some(subject)) = (count, subjects.get(receipt)) else {
+    for (receipt, count) in counted {
+        let Some(subject) = subjects.get(&receipt) else {
             continue;
         };
         let before = last.entry(subject).or_default();
         if count < *before {
-            problems.push(format!("{subject}: count {count} arrived behind {before}"));
+            problems.push(format!("{subject}: count {count} was {how} behind {before}"));
         }
         *before = count;
+    }
+}
+
+/// What one part of the budgets came to: of the route, or of an account.
+#[derive(Debug, Default)]
+struct Part {
+    recorded: i64,
+    held: usize,
+}
+
+/// The parts of the budgets, by the end of their window and the account, or nothing for the route.
+fn parts(traces: &[Trace]) -> BTreeMap<(UnixMillis, String), Part> {
+    let mut parts: BTreeMap<_, Part> = BTreeMap::new();
+    let jobs = traces.iter().flat_map(|trace| &trace.jobs);
+    for job in jobs.filter(|job| job.route.as_str() == CAPPED) {
+        for run in &job.runs {
+            let started_at = UnixMillis::from_rfc3339(&run.started_at).unwrap_or(UnixMillis(0));
+            let ended_at = started_at.plus_ms(i64::try_from(run.duration_us / 1000).unwrap_or(0));
+            let window = Window::Day.ends_at(ended_at);
+            let recorded = run.actions.iter().filter(|action| action.verdict == Verdict::Recorded);
+            for action in recorded {
+                let account = action.action.account().unwrap_or_default().to_owned();
+                for whose in [String::new(), account] {
+                    parts.entry((window, whose)).or_default().recorded += 1;
+                }
+            }
+            if let Some(part) = over(job.reason.as_deref()).filter(|_| run.outcome == OUTCOME) {
+                parts.entry((window, part)).or_default().held += 1;
+            }
+        }
+    }
+    parts
+}
+
+/// Whose part of a budget was spent when it held a job: the account's that the reason names, or the route's.
+fn over(reason: Option<&str>) -> Option<String> {
+    let over = reason?.strip_prefix(OVER)?;
+    let account = over
+        .split_once(" per account for `credit`: `")
+        .and_then(|(_, rest)| rest.split_once('`'));
+    Some(account.map_or_else(String::new, |(account, _)| account.to_owned()))
+}
+
+/// No part of a budget is overspent, and none holds anything while there is enough left of it (promise W6). Returns how many actions were
+/// recorded within the budgets, and how many jobs those held.
+fn judge_budgets(traces: &[Trace], problems: &mut Vec<String>) -> (usize, usize) {
+    let (mut recorded, mut held) = (0, 0);
+    for ((window, whose), part) in parts(traces) {
+        let most = most(&whose);
+        let spent = format!(
+            "`{whose}` has {} of {most} actions in the day that ends at {window}",
+            part.recorded
+        );
+        if part.recorded > most {
+            problems.push(format!("overspent: {spent}"));
+        }
+        if part.held > 0 && part.recorded < most {
+            problems.push(format!("{spent}, and {} more were held", part.held));
+        }
+        if whose.is_empty() {
+            recorded += usize::try_from(part.recorded).unwrap_or(0);
+        }
+        held += part.held;
+    }
+    (recorded, held)
+}
+
+/// Actions of a part.
+fn most(whose: &str) -> i64 {
+    if whose.is_empty() {
+        A_DAY_MAX / CREDITED
+    } else {
+        OF_ACCOUNT_MAX
+    }
+}
+
+/// What the host says is spent and left is what the ledger has.
+fn judge_what_is_left(stage: &Stage, traces: &[Trace], problems: &mut Vec<String>) {
+    let parts = parts(traces);
+    let budgets = list(
+        &stage
+            .operator_get(&format!("/v1/budgets?tenant=acme&route={CAPPED}"))
+            .json(),
+    );
+    if budgets.len() != 2 {
+        problems.push(format!("the route has these budgets: {budgets:?}"));
+    }
+    for budget in budgets {
+        let Some(window) = UnixMillis::from_rfc3339(text(&budget, "ends_at")) else {
+            problems.push(format!("a budget without an end: {budget}"));
+            continue;
+        };
+        let unit = if budget["currency"].is_null() { 1 } else { CREDITED };
+        for said in list(&budget["spent"]) {
+            let whose = said["account"].as_str().unwrap_or_default().to_owned();
+            let most = most(&whose);
+            let recorded = parts.get(&(window, whose)).map_or(0, |part| part.recorded);
+            let expected = (recorded * unit, (most - recorded) * unit);
+            if (said["spent"].as_i64(), said["left"].as_i64()) != (Some(expected.0), Some(expected.1)) {
+                problems.push(format!("spent and left are {said}, by the ledger {expected:?}"));
+            }
+        }
     }
 }
 
@@ -622,7 +772,10 @@ fn judge_receipts(traces: &[Trace], books: &Books, problems: &mut Vec<String>) {
         if trace.jobs.len() != 1 {
             problems.push(format!("{id} has {} jobs instead of 1", trace.jobs.len()));
         }
-        for job in trace.jobs.iter().filter(|job| job.state != "done") {
+        let is_over = |job: &JobView| {
+            job.state == "held" && job.route.as_str() == CAPPED && over(job.reason.as_deref()).is_some()
+        };
+        for job in trace.jobs.iter().filter(|job| job.state != "done" && !is_over(job)) {
             problems.push(format!("{} of {id} is {}: {:?}", job.id, job.state, job.reason));
         }
         if trace.conflicts() > 0 {

@@ -202,7 +202,7 @@ fn found(deaths: Deaths, report: Report) -> Found {
         "deliveries beyond the first of an operation",
         report.repeated_deliveries,
     );
-    report.pulled(&mut found);
+    report.pulled_and_budgeted(&mut found);
     found.problems = report.problems;
     found
 }

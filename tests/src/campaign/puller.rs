@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tollgate_core::time::UnixMillis;
 
+use super::kill;
 use crate::client::{Answer, Client, request};
 use crate::json::{list, text};
 use crate::random::Random;
@@ -40,6 +41,8 @@ pub(super) struct Fetched {
     pub(super) given_back: usize,
     /// That were fetched and of which nothing was said.
     pub(super) forgotten: usize,
+    /// The receipt and the count of what counts, as it was handed out.
+    pub(super) counted: Vec<(String, u64)>,
     pub(super) problems: Vec<String>,
 }
 
@@ -164,6 +167,8 @@ impl Fetched {
                 .push(format!("{operation} is handed out while it is leased until {held}"));
         }
         self.handed_out.insert(operation.to_owned());
+        let message = serde_json::from_str(text(delivery, "body")).unwrap_or_default();
+        self.counted.extend(kill::count_of(&message));
     }
 
     /// Holds what was answered against what is delivered by the ledger at the end.

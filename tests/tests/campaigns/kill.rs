@@ -15,6 +15,10 @@ fn i4_p1_kills_under_load_lose_nothing_and_double_nothing() {
         report.acknowledged >= 400 && report.operations >= 200 && report.deliveries >= report.deliverable,
         "the load was no load: {report:?}"
     );
+    assert!(
+        report.confirmed > 0 && report.given_back > 0 && report.within_budgets > 0 && report.over_budget > 0,
+        "nothing was pulled, or no budget held anything: {report:?}"
+    );
     let (most, longest) = (report.restart_percentile(0.95), report.restart_percentile(1.0));
     assert!(
         most < Duration::from_secs(1),

@@ -8,4 +8,8 @@ fn p1_a_host_that_dies_between_any_two_steps_loses_nothing_and_doubles_nothing()
     for (fact, times) in &found.facts[..POINTS.len()] {
         assert_eq!(*times, CAMPAIGN.short.to_string(), "{fact}");
     }
+    // What is pulled, and what budgets held.
+    for (fact, times) in &found.facts[found.facts.len() - 5..] {
+        assert_ne!(times, "0", "{fact}");
+    }
 }

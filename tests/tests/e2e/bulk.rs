@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::events::{plain, redeemed, signer};
 use tollgate_tests::json::{list, text};
+use tollgate_tests::random::Random;
 use tollgate_tests::stage::{CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, books, tollgate_with, wait_until};
 
 /// A route whose plugin holds every event.
@@ -171,6 +172,97 @@ fn o11_a_killed_host_goes_on_where_the_last_step_ended_and_does_nothing_twice() 
     stage.quiet();
     assert_eq!(replays(&stage), vec![1; JOBS]);
     assert_eq!(stage.counts()["held_jobs"], JOBS);
+    stage.assert_whole();
+}
+
+/// Kills the host at random moments while a bulk action is under way, so often at the most. Returns how it ended.
+fn ended_through_kills(stage: &mut Stage, bulk: &str, random: &mut Random, mut kills_left: u32) -> (Value, u32) {
+    let kills_max = kills_left;
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(random.below(150)));
+        let shown = stage.operator_get(&format!("/v1/bulk/{bulk}")).json();
+        if shown["ended_at"].is_string() {
+            return (shown, kills_max - kills_left);
+        }
+        if kills_left > 0 {
+            stage.kill();
+            stage.start();
+            kills_left -= 1;
+        }
+    }
+}
+
+#[test]
+fn o11_what_is_mapped_routed_and_sent_again_is_so_once_through_kills_at_any_moment() {
+    const EVENTS: usize = 230;
+    let destination = Destination::start();
+    let tenant = |types: &str| {
+        let route = CASHBACK_TO_BOOKS.replacen("\"reward.redeemed\"", types, 1);
+        format!("{SOURCES}{route}{}", books("books", &destination))
+    };
+    let mut stage = Setup::default()
+        .tenant("acme", &tenant("\"reward.redeemed\""))
+        .plugin("cashback")
+        // A kill is an attempt that nobody settled.
+        .worker("[worker.retry]\nattempts_max = 50\nbase_ms = 20\ncap_ms = 100")
+        .start();
+    for n in 0..EVENTS {
+        send(
+            &stage,
+            "acme",
+            redeemed(&format!("held_{n}"), &format!("held_{n}"), "teleported"),
+        );
+        let later = redeemed(&format!("later_{n}"), &format!("later_{n}"), "success");
+        send(&stage, "acme", later.replacen("reward.redeemed", "reward.later", 1));
+    }
+    let mut random = Random(20_261_130);
+    let mut kills = 0;
+    let mut begun = |stage: &mut Stage, body: Value| {
+        let answer = stage.operator_post("/v1/bulk", &body.to_string());
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let bulk = text(&answer.json()["bulk"], "bulk").to_owned();
+        let (ended, killed) = ended_through_kills(stage, &bulk, &mut random, 6);
+        kills += killed;
+        assert_eq!(
+            (text(&ended, "state"), &ended["passed_over"]),
+            ("done", &0.into()),
+            "{ended}"
+        );
+        ended["done"].as_u64().expect("a number") as usize
+    };
+    let held = json!({ "action": "map", "filter": "status:held", "to": "completed", "why": "a test" });
+    assert_eq!(begun(&mut stage, held), EVENTS);
+    stage.write("tenants/acme.toml", &tenant("\"reward.redeemed\", \"reward.later\""));
+    stage.reload();
+    let unrouted = json!({ "action": "route", "filter": "type:reward.later", "why": "a test" });
+    assert_eq!(begun(&mut stage, unrouted), EVENTS);
+    stage.quiet();
+    let effects = |stage: &Stage| {
+        let counts = stage.counts();
+        (
+            counts["actions"].clone(),
+            counts["delivered"].clone(),
+            counts["receipts"].clone(),
+        )
+    };
+    let each_once = (json!(2 * EVENTS), json!(2 * EVENTS), json!(2 * EVENTS));
+    assert_eq!(effects(&stage), each_once);
+    let arrived = |destination: &Destination| {
+        let arrivals = destination.arrivals();
+        let messages = arrivals
+            .iter()
+            .map(|arrival| (arrival.header("idempotency-key").to_owned(), arrival.body.clone()));
+        messages.collect::<BTreeSet<_>>()
+    };
+    let first = arrived(&destination);
+    assert_eq!(first.len(), 2 * EVENTS, "each has one key and one content");
+    let again = json!({ "action": "redeliver", "filter": "status:delivered", "why": "a test" });
+    assert_eq!(begun(&mut stage, again), 2 * EVENTS);
+    stage.quiet();
+    assert_eq!(effects(&stage), each_once);
+    assert_eq!(arrived(&destination), first, "the same again");
+    assert!(destination.arrivals().len() >= 4 * EVENTS, "each was sent again");
+    assert!(kills >= 3, "{kills} kills prove little");
     stage.assert_whole();
 }
 

@@ -4,10 +4,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use tollgate_core::mask;
 use tollgate_tests::destination::{Destination, Reply};
-use tollgate_tests::events::{plain, redeemed, signer};
+use tollgate_tests::events::{plain, redeemed, redeemed_by, signer};
 use tollgate_tests::json::{list, text};
-use tollgate_tests::stage::{CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, books, tollgate_with};
+use tollgate_tests::stage::{CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, books, tollgate_with, wait_until};
 use tollgate_tests::tollgate_bin;
 
 /// A route that hands everything of one type on, to a destination of its own.
@@ -264,6 +265,99 @@ fn o10_nothing_of_an_event_reaches_the_terminal_unseen() {
         !refused.stderr.contains('\u{1b}') && !refused.stderr.contains('\u{7}'),
         "{refused:?}"
     );
+}
+
+/// Text without the styles that the command line gives it.
+fn unstyled(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once('m') {
+            Some((style, rest)) if style.chars().all(|c| c.is_ascii_digit() || c == ';') => plain.push_str(rest),
+            _ => plain.push_str(&format!("\u{1b}[{part}")),
+        }
+    }
+    plain
+}
+
+#[test]
+fn o10_o11_o12_p11_nothing_of_an_event_reaches_a_terminal_by_any_list_or_export() {
+    let destination = Destination::start();
+    destination.refuse(Some(("_dead", 410)));
+    let budgeted = CASHBACK_TO_BOOKS.replacen(
+        "[\"INR\"]",
+        "[\"INR\"], budgets = [{ window = \"day\", actions_max = 9, per = \"account\" }]",
+        1,
+    );
+    let stage = Setup::acme(&format!("{budgeted}{}", books("books", &destination)))
+        .plugin("cashback")
+        .start();
+    let hostile = [
+        "\u{202e}gpj\u{200b}",
+        "\u{1b}[2J\u{1b}]0;x\u{7}",
+        "\u{9b}31m",
+        "a\r\n\u{2028}b",
+    ];
+    for (number, evil) in hostile.into_iter().enumerate() {
+        let name = |what: &str| format!("{what}_{number}{evil}");
+        // What names an effect is ASCII.
+        let (red, dead) = (format!("red_{number}"), format!("red_{number}_dead"));
+        for body in [
+            redeemed_by(&name("paid"), &red, "success", &name("ann")),
+            redeemed_by(&name("same"), &dead, "success", &name("ann")),
+            redeemed_by(&name("same"), &name("other"), "success", &name("ann")),
+            redeemed_by(&name("hold"), &name("red"), "success", &name("ann")),
+            redeemed_by(&name("odd"), &name("odd"), &name("teleported"), &name("ann")),
+            plain(&name("order"), &name("order")),
+        ] {
+            stage.post("shop", &signer("shop").sign("", body));
+        }
+    }
+    stage.post("shop", &signer("orders").sign("", plain("order", "unsigned\u{202e}")));
+    stage.quiet();
+    wait_until("an issue", || {
+        (!list(&stage.operator_get("/v1/issues").json()).is_empty()).then_some(())
+    });
+    let config = stage.config();
+    let config = config.to_str().expect("a path in UTF-8");
+    for command in [
+        "events",
+        "events --json",
+        "events --ndjson",
+        "jobs",
+        "runs",
+        "actions",
+        "deliveries",
+        "deliveries --ndjson",
+        "undelivered",
+        "undelivered status:delivered,not-meant --ndjson",
+        "refused",
+        "issues",
+        "issues --json",
+        "dlq list",
+        "trace",
+        "trace --json",
+        "review",
+        "review --counts",
+        "budgets",
+        "bulk redeliver status:dead --dry-run",
+        "bulk dismiss status:held --of events --dry-run",
+        "bulk map status:held --to completed --dry-run",
+        "bulk route type:order* --dry-run",
+        "replay --all --dry-run",
+        "resend --tenant acme --dry-run",
+        "traces export --since 1h",
+        "status",
+    ] {
+        let arguments: Vec<_> = command.split(' ').chain(["--config", config]).collect();
+        // As on a terminal: nothing is taken out of what is printed.
+        let ran = tollgate_with(&[("CLICOLOR_FORCE", "1")], &arguments, b"");
+        assert!(ran.code == 0 && ran.stdout.lines().count() > 0, "{command}: {ran:?}");
+        for said in [unstyled(&ran.stdout), unstyled(&ran.stderr)] {
+            let hidden: Vec<_> = said.chars().filter(|c| mask::is_hidden(*c) && *c != '\n').collect();
+            assert!(hidden.is_empty(), "{command} prints {hidden:?}: {said:?}");
+        }
+    }
 }
 
 #[test]

@@ -385,6 +385,7 @@ fn of_store(gauges: &mut Snapshot, stored: &Stored) {
         Beyond::Greatest,
         set_aside
             .iter()
+            .filter(|count| count.count > 0)
             .map(|count| (place(count), now.since(count.oldest_at).max(0) / 1000)),
     );
     gauges.each(

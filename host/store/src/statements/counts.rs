@@ -1,5 +1,6 @@
 //! How much there is, and when something is due next.
 
+use tollgate_core::limits::COUNTED_MAX;
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
@@ -9,9 +10,10 @@ use super::rows;
 use crate::sql::Connection;
 use crate::{Counts, NextDue, OldestWaiting};
 
-/// Counts by index. Row numbers have no gaps, so the largest is a count.
+/// Counts by index. Row numbers have no gaps, so the largest is a count. What waits or is set aside is counted up to a bound: after days without a
+/// destination there may be millions of it, and everybody who looks after the host asks. Reviews are what people decided, one by one or in bulk.
 pub(crate) fn counts(view: View<'_>) -> Result<Counts, Fault> {
-    let (superseded, held) = receipts::not_accepted(view)?;
+    let not_accepted = receipts::not_accepted(view)?;
     let mut statement = view.prepare_cached(
         "SELECT (SELECT coalesce(max(seq), 0) FROM chain_heads) AS receipts, \
          (SELECT count(*) FROM reviews) AS reviewed, \
@@ -19,42 +21,54 @@ pub(crate) fn counts(view: View<'_>) -> Result<Counts, Fault> {
          (SELECT count FROM redelivered_in_all WHERE what = 1) AS conflicts, \
          (SELECT count FROM redelivered_in_all WHERE what = 2) AS suspected_replays, \
          (SELECT coalesce(max(id), 0) FROM jobs) AS jobs, \
-         (SELECT count(*) FROM jobs WHERE state < 3) AS jobs_waiting, \
-         (SELECT count(*) FROM jobs WHERE state > 3) AS jobs_set_aside, \
-         (SELECT count(*) FROM jobs WHERE state > 3 AND state = 4) AS jobs_held, \
-         (SELECT count(*) FROM deliveries WHERE conflict <> 0 AND decided = 0) AS conflicts_open, \
-         (SELECT count(*) FROM actions WHERE conflict = 1 \
-          AND NOT EXISTS (SELECT 1 FROM work_reviews w WHERE w.action = actions.id)) AS ledger_conflicts_open, \
+         (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state < 3 LIMIT ?1) AS counted) AS jobs_waiting, \
+         (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state > 3 LIMIT ?1) AS counted) AS jobs_set_aside, \
+         (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state > 3 AND state = 4 LIMIT ?1) AS counted) AS jobs_held, \
+         (SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE conflict <> 0 AND decided = 0 LIMIT ?1) AS counted) AS conflicts_open, \
+         (SELECT count(*) FROM (SELECT 1 FROM actions WHERE conflict = 1 \
+          AND NOT EXISTS (SELECT 1 FROM work_reviews w WHERE w.action = actions.id) LIMIT ?1) AS counted) AS ledger_conflicts_open, \
          (SELECT coalesce(max(id), 0) FROM runs) AS runs, \
          (SELECT coalesce(max(id), 0) FROM actions) AS actions, \
-         (SELECT count(*) FROM actions WHERE conflict = 1) AS action_conflicts, \
+         (SELECT count(*) FROM (SELECT 1 FROM actions WHERE conflict = 1 LIMIT ?1) AS counted) AS action_conflicts, \
          (SELECT coalesce(max(id), 0) FROM outbox) AS outbox, \
-         (SELECT count(*) FROM outbox WHERE state IN (1, 2)) + \
-         (SELECT count(*) FROM outbox WHERE lane IS NOT NULL AND state < 3 AND state = 0) AS outbox_waiting, \
-         (SELECT count(*) FROM outbox WHERE state IN (4, 5)) AS outbox_set_aside, \
-         (SELECT count(*) FROM dead_letters WHERE replayed_at IS NULL) AS dead_letters_open",
+         (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE state IN (1, 2) LIMIT ?1) AS counted) AS outbox_under_way, \
+         (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE lane IS NOT NULL AND state < 3 AND state = 0 LIMIT ?1) AS counted) AS outbox_blocked, \
+         (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE state IN (4, 5) LIMIT ?1) AS counted) AS outbox_set_aside, \
+         (SELECT count(*) FROM (SELECT 1 FROM dead_letters WHERE replayed_at IS NULL LIMIT ?1) AS counted) AS dead_letters_open",
     )?;
-    let mut found = statement.query([])?;
+    let mut found = statement.query([rows::signed(COUNTED_MAX)])?;
     let row = found.next()?.ok_or_else(|| Fault::damaged("counts", "no row"))?;
     let count = |column| rows::unsigned(row, column);
+    let mut bounded = not_accepted.superseded >= COUNTED_MAX;
+    let mut up_to = |column| {
+        let counted = count(column)?;
+        bounded |= counted >= COUNTED_MAX;
+        Ok::<_, Fault>(counted)
+    };
+    let (jobs_waiting, jobs_set_aside) = (up_to("jobs_waiting")?, up_to("jobs_set_aside")?);
+    let outbox_waiting = up_to("outbox_under_way")? + up_to("outbox_blocked")?;
+    let (outbox_set_aside, action_conflicts) = (up_to("outbox_set_aside")?, up_to("action_conflicts")?);
+    let (conflicts_open, ledger_conflicts_open) = (up_to("conflicts_open")?, up_to("ledger_conflicts_open")?);
+    let dead_letters_open = up_to("dead_letters_open")?;
     Ok(Counts {
         receipts: count("receipts")?,
         redeliveries: count("redeliveries")?,
         conflicts: count("conflicts")?,
         suspected_replays: count("suspected_replays")?,
-        superseded,
+        superseded: not_accepted.superseded,
         // Only what was held is ever reviewed.
-        held: held.saturating_sub(count("reviewed")?),
-        jobs_waiting: count("jobs_waiting")?,
+        held: not_accepted.held.saturating_sub(count("reviewed")?),
+        jobs_waiting,
         held_jobs: count("jobs_held")?,
-        conflicts_open: count("conflicts_open")?,
-        ledger_conflicts_open: count("ledger_conflicts_open")?,
-        jobs_done: count("jobs")?.saturating_sub(count("jobs_waiting")? + count("jobs_set_aside")?),
+        conflicts_open,
+        ledger_conflicts_open,
+        jobs_done: count("jobs")?.saturating_sub(jobs_waiting + jobs_set_aside),
         runs: count("runs")?,
-        actions: count("actions")?.saturating_sub(count("action_conflicts")?),
-        outbox_waiting: count("outbox_waiting")?,
-        delivered: count("outbox")?.saturating_sub(count("outbox_waiting")? + count("outbox_set_aside")?),
-        dead_letters_open: count("dead_letters_open")?,
+        actions: count("actions")?.saturating_sub(action_conflicts),
+        outbox_waiting,
+        delivered: count("outbox")?.saturating_sub(outbox_waiting + outbox_set_aside),
+        dead_letters_open,
+        bounded,
     })
 }
 

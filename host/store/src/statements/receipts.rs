@@ -7,6 +7,7 @@
 pub(crate) mod rows;
 pub(crate) mod unrouted;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,11 +18,12 @@ use tollgate_core::chain::{self, ReceiptFacts};
 use tollgate_core::commitment::body_commitment;
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::ids::{Digest, ReceiptId, Status, TenantName};
+use tollgate_core::limits::COUNTED_MAX;
 use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
 use super::head::{ChainHead, read_chain_head};
-use super::rows::unsigned;
+use super::rows::{signed, unsigned};
 use crate::sql::{Connection, OptionalExtension as _, params};
 
 pub(crate) use self::rows::Rows;
@@ -344,16 +346,27 @@ pub(crate) fn newest(
     }
 }
 
-/// How many receipts are superseded, and how many are held.
-pub(crate) fn not_accepted(view: View<'_>) -> Result<(u64, u64), Fault> {
+/// How many receipts were not accepted.
+pub(crate) struct NotAccepted {
+    /// Up to [`COUNTED_MAX`].
+    pub(crate) superseded: u64,
+    /// Whatever became of them since.
+    pub(crate) held: u64,
+}
+
+/// How many receipts are superseded, and how many were held.
+pub(crate) fn not_accepted(view: View<'_>) -> Result<NotAccepted, Fault> {
     let table = view.receipts.not_accepted();
     let mut statement = view.prepare_cached(&format!(
-        "SELECT count(*) FILTER (WHERE disposition = 1) AS superseded, count(*) FILTER (WHERE disposition = 2) AS held \
-         FROM {table} true"
+        "SELECT (SELECT count(*) FROM (SELECT 1 FROM {table} disposition = 1 LIMIT ?1) AS counted) AS superseded, \
+         (SELECT count(*) FROM {table} disposition = 2) AS held"
     ))?;
-    let mut found = statement.query([])?;
+    let mut found = statement.query([signed(COUNTED_MAX)])?;
     let row = found.next()?.ok_or_else(|| Fault::damaged("counts", "no row"))?;
-    Ok((unsigned(row, "superseded")?, unsigned(row, "held")?))
+    Ok(NotAccepted {
+        superseded: unsigned(row, "superseded")?,
+        held: unsigned(row, "held")?,
+    })
 }
 
 /// What is known of a subject.
@@ -377,46 +390,67 @@ pub(crate) fn subjects(
 const OPEN_ONLY: &str = "NOT EXISTS (SELECT 1 FROM reviews v WHERE v.receipt = seq) \
                          AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.receipt = seq)";
 
-/// The numbers of receipts of one disposition before `before`, newest first, `count` at the most; those on which somebody decided
-/// only if asked for.
+/// The numbers of receipts of one disposition before `before` with their origins, newest first, `count` at the most; those on which somebody
+/// decided only if asked for.
 pub(crate) fn not_accepted_before(
     view: View<'_>,
     disposition: i64,
     with_reviewed: bool,
     before: i64,
     count: usize,
-) -> Result<Vec<i64>, Fault> {
+) -> Result<Vec<(i64, i64)>, Fault> {
     let table = view.receipts.not_accepted();
     let open_only = if with_reviewed { "true" } else { OPEN_ONLY };
     let mut statement = view.prepare_cached(&format!(
-        "SELECT seq FROM {table} disposition = ?1 AND seq < ?2 AND {open_only} ORDER BY seq DESC LIMIT ?3"
+        "SELECT seq, origin FROM {table} disposition = ?1 AND seq < ?2 AND {open_only} ORDER BY seq DESC LIMIT ?3"
     ))?;
     let limit = i64::try_from(count).unwrap_or(i64::MAX);
     let seqs = statement
-        .query_map(params![disposition, before, limit], |row| row.get(0))?
+        .query_map(params![disposition, before, limit], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
         .collect::<Result<_, _>>()?;
     Ok(seqs)
 }
 
-/// How many receipts of one origin are set aside, and the oldest of them.
+/// Receipts that are set aside, by origin: how many, and the oldest of them.
+#[derive(Default)]
+pub(crate) struct ByOrigin {
+    pub(crate) origins: BTreeMap<i64, OfOrigin>,
+    /// The oldest receipt that was looked at, where there are older ones.
+    pub(crate) looked_back_to: Option<i64>,
+}
+
 pub(crate) struct OfOrigin {
     pub(crate) count: u64,
     pub(crate) oldest: i64,
 }
 
-/// By origin, how many receipts have a disposition and nobody decided about them.
-pub(crate) fn not_accepted_by_origin(view: View<'_>, disposition: i64) -> Result<Vec<OfOrigin>, Fault> {
+/// By origin, how many of the newest [`COUNTED_MAX`] receipts that have a disposition nobody decided about.
+pub(crate) fn not_accepted_by_origin(view: View<'_>, disposition: i64) -> Result<ByOrigin, Fault> {
     let table = view.receipts.not_accepted();
+    let counted_max = signed(COUNTED_MAX);
+    let looked_back_to = view
+        .prepare_cached(&format!(
+            "SELECT seq FROM {table} disposition = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2 - 1"
+        ))?
+        .query_row(params![disposition, counted_max], |row| row.get(0))
+        .optional()?;
     let mut statement = view.prepare_cached(&format!(
-        "SELECT count(*) AS count, min(seq) AS oldest FROM {table} disposition = ?1 AND {OPEN_ONLY} GROUP BY origin"
+        "SELECT origin, count(*) AS count, min(seq) AS oldest FROM \
+         (SELECT seq, origin FROM {table} disposition = ?1 ORDER BY seq DESC LIMIT ?2) AS newest WHERE {OPEN_ONLY} GROUP BY origin"
     ))?;
-    let mut found = statement.query([disposition])?;
-    let mut all = Vec::new();
+    let mut found = statement.query(params![disposition, counted_max])?;
+    let mut origins = BTreeMap::new();
     while let Some(row) = found.next()? {
-        all.push(OfOrigin {
+        let of = OfOrigin {
             count: unsigned(row, "count")?,
             oldest: row.get("oldest")?,
-        });
+        };
+        origins.insert(row.get("origin")?, of);
     }
-    Ok(all)
+    Ok(ByOrigin {
+        origins,
+        looked_back_to,
+    })
 }

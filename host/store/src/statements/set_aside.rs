@@ -3,17 +3,19 @@
 //! Each kind stands where it became what it is: held and superseded receipts by their disposition, held jobs by their state,
 //! conflicts among the deliveries or, with the ledger, among the actions. A list goes through the kinds in their order, and through each from its newest on.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_core::action::Action;
 use tollgate_core::admission::Disposition;
 use tollgate_core::event::{Event, StatusReading};
 use tollgate_core::ids::{ActionId, DeliveryId, JobId, Namespace, RouteName, SourceName, TenantName};
+use tollgate_core::limits::COUNTED_MAX;
 use tollgate_core::review::Target;
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
-use super::receipts::{self, Body, OfOrigin, Receipt, View, unrouted};
+use super::receipts::{self, Body, ByOrigin, OfOrigin, Receipt, View, unrouted};
 use super::rows::{self, get, id};
 use super::{deliveries, reviewed};
 use crate::sql::params;
@@ -30,6 +32,7 @@ pub(crate) fn list(view: View<'_>, filter: &SetAsideFilter) -> Result<Vec<SetAsi
     let mut listing = Listing {
         view,
         filter,
+        origins: origins(view, filter)?,
         items: Vec::new(),
     };
     let start = filter.after.map(|target| place(view, target)).transpose()?;
@@ -67,10 +70,10 @@ pub(crate) fn superseded_without_jobs(view: View<'_>, after: i64) -> Result<Vec<
     let mut before = i64::MAX;
     loop {
         let seqs = receipts::not_accepted_before(view, SUPERSEDED, false, before, STEP)?;
-        let Some(last) = seqs.last().copied() else {
+        let Some((last, _)) = seqs.last().copied() else {
             return Ok(all);
         };
-        all.extend(seqs.into_iter().filter(|seq| *seq > after));
+        all.extend(seqs.into_iter().map(|(seq, _)| seq).filter(|seq| *seq > after));
         if last <= after {
             return Ok(all);
         }
@@ -110,7 +113,25 @@ fn place(view: View<'_>, target: Target) -> Result<(SetAsideKind, i64), Fault> {
 struct Listing<'a> {
     view: View<'a>,
     filter: &'a SetAsideFilter,
+    /// Where receipts came in that may be meant, where not all are: what is another tenant's is not even read.
+    origins: Option<BTreeSet<i64>>,
     items: Vec<SetAside>,
+}
+
+fn origins(view: View<'_>, filter: &SetAsideFilter) -> Result<Option<BTreeSet<i64>>, Fault> {
+    if filter.tenant.is_none() && filter.source.is_none() {
+        return Ok(None);
+    }
+    let mut statement = view
+        .prepare_cached("SELECT id FROM origins WHERE (?1 IS NULL OR tenant = ?1) AND (?2 IS NULL OR source = ?2)")?;
+    let (tenant, source) = (
+        filter.tenant.as_ref().map(|tenant| tenant.as_str()),
+        filter.source.as_ref().map(|source| source.as_str()),
+    );
+    let origins = statement
+        .query_map(params![tenant, source], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    Ok(Some(origins))
 }
 
 impl Listing<'_> {
@@ -122,14 +143,14 @@ impl Listing<'_> {
     fn receipts(&mut self, kind: SetAsideKind, disposition: i64, mut before: i64) -> Result<(), Fault> {
         loop {
             let seqs = receipts::not_accepted_before(self.view, disposition, self.filter.with_reviewed, before, STEP)?;
-            let Some(last) = seqs.last().copied() else {
+            let Some((last, _)) = seqs.last().copied() else {
                 return Ok(());
             };
-            for seq in seqs {
+            for (seq, origin) in seqs {
                 if self.is_full() {
                     return Ok(());
                 }
-                self.receipt(kind, seq)?;
+                self.receipt(kind, seq, origin)?;
             }
             before = last;
         }
@@ -137,16 +158,19 @@ impl Listing<'_> {
 
     fn unrouted(&mut self, before: i64) -> Result<(), Fault> {
         let view = self.view;
-        unrouted::each_before(view.connection, before, |seq, _| {
+        unrouted::each_before(view.connection, before, |seq, origin| {
             if self.is_full() {
                 return Ok(false);
             }
-            self.receipt(SetAsideKind::NoRoute, seq)?;
+            self.receipt(SetAsideKind::NoRoute, seq, origin)?;
             Ok(true)
         })
     }
 
-    fn receipt(&mut self, kind: SetAsideKind, seq: i64) -> Result<(), Fault> {
+    fn receipt(&mut self, kind: SetAsideKind, seq: i64, origin: i64) -> Result<(), Fault> {
+        if self.origins.as_ref().is_some_and(|only| !only.contains(&origin)) {
+            return Ok(());
+        }
         let receipt = receipts::get_known(self.view, seq, Body::Without)?;
         let reason = match &receipt.disposition {
             Disposition::Held { reason } if kind == SetAsideKind::HeldReceipt => reason.clone(),
@@ -341,48 +365,53 @@ fn item(
     }
 }
 
-/// How much is set aside, by kind and place.
+/// How much is set aside, by kind and place. What may be set aside without end (what came late, what no route took, and conflicts with the ledger) is
+/// counted among the newest [`COUNTED_MAX`] of all places, the rest as far at each place.
 pub(crate) fn counts(view: View<'_>, tenant: Option<&TenantName>) -> Result<Vec<SetAsideCount>, Fault> {
     let mut tally = Tally {
         view,
         tenant,
         found: BTreeMap::new(),
     };
-    for (kind, disposition) in [
-        (SetAsideKind::HeldReceipt, HELD),
-        (SetAsideKind::Superseded, SUPERSEDED),
-    ] {
-        for of in receipts::not_accepted_by_origin(view, disposition)? {
-            tally.of_origin(kind, &of)?;
-        }
-    }
-    let mut unrouted_by_origin: BTreeMap<i64, OfOrigin> = BTreeMap::new();
-    unrouted::each_before(view.connection, i64::MAX, |seq, origin| {
-        let of = unrouted_by_origin
-            .entry(origin)
-            .or_insert(OfOrigin { count: 0, oldest: seq });
-        of.count += 1;
-        of.oldest = of.oldest.min(seq);
-        Ok(true)
-    })?;
-    for of in unrouted_by_origin.values() {
-        tally.of_origin(SetAsideKind::NoRoute, of)?;
-    }
+    tally.receipts(SetAsideKind::HeldReceipt, receipts::not_accepted_by_origin(view, HELD)?)?;
+    tally.receipts(
+        SetAsideKind::Superseded,
+        receipts::not_accepted_by_origin(view, SUPERSEDED)?,
+    )?;
+    tally.receipts(SetAsideKind::NoRoute, unrouted_by_origin(view)?)?;
     tally.deliveries()?;
     tally.jobs()?;
     tally.ledger_conflicts()?;
     Ok(tally
         .found
         .into_iter()
-        .map(|(place, (count, oldest_at))| SetAsideCount {
+        .map(|(place, counted)| SetAsideCount {
             kind: place.kind,
             tenant: place.tenant,
             source: place.source,
             route: place.route,
-            count,
-            oldest_at,
+            count: counted.count,
+            at_least: counted.at_least,
+            oldest_at: counted.oldest_at,
         })
         .collect())
+}
+
+fn unrouted_by_origin(view: View<'_>) -> Result<ByOrigin, Fault> {
+    let mut by_origin = ByOrigin::default();
+    let mut left = COUNTED_MAX;
+    unrouted::each_before(view.connection, i64::MAX, |seq, origin| {
+        let of = by_origin
+            .origins
+            .entry(origin)
+            .or_insert(OfOrigin { count: 0, oldest: seq });
+        of.count += 1;
+        of.oldest = of.oldest.min(seq);
+        left -= 1;
+        by_origin.looked_back_to = (left == 0).then_some(seq);
+        Ok(left > 0)
+    })?;
+    Ok(by_origin)
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -393,80 +422,141 @@ struct Place {
     route: Option<RouteName>,
 }
 
+struct Counted {
+    count: u64,
+    at_least: bool,
+    oldest_at: UnixMillis,
+}
+
 struct Tally<'a> {
     view: View<'a>,
     tenant: Option<&'a TenantName>,
-    found: BTreeMap<Place, (u64, UnixMillis)>,
+    found: BTreeMap<Place, Counted>,
 }
 
 impl Tally<'_> {
-    fn add(&mut self, place: Place, count: u64, oldest_at: UnixMillis) {
+    fn add(&mut self, place: Place, more: Counted) {
         if self.tenant.is_some_and(|only| *only != place.tenant) {
             return;
         }
-        let found = self.found.entry(place).or_insert((0, oldest_at));
-        found.0 += count;
-        found.1 = found.1.min(oldest_at);
+        match self.found.entry(place) {
+            Entry::Vacant(entry) => {
+                entry.insert(more);
+            }
+            Entry::Occupied(mut entry) => {
+                let counted = entry.get_mut();
+                counted.count += more.count;
+                counted.at_least |= more.at_least;
+                counted.oldest_at = counted.oldest_at.min(more.oldest_at);
+            }
+        }
     }
 
-    /// Receipts. An origin that no longer exists would be damage; the receipt itself says where it came in.
-    fn of_origin(&mut self, kind: SetAsideKind, of: &OfOrigin) -> Result<(), Fault> {
-        let oldest = receipts::get_known(self.view, of.oldest, Body::Without)?;
-        let place = Place {
-            tenant: oldest.event.tenant.clone(),
-            kind,
-            source: Some(oldest.event.source.clone()),
-            route: None,
+    /// Receipts. An origin that no longer exists would be damage; the receipt itself says where it came in. Where not all were looked at, every source
+    /// is listed, with 0 as well: there may be older ones.
+    fn receipts(&mut self, kind: SetAsideKind, by_origin: ByOrigin) -> Result<(), Fault> {
+        for of in by_origin.origins.values() {
+            let oldest = receipts::get_known(self.view, of.oldest, Body::Without)?;
+            let counted = Counted {
+                count: of.count,
+                at_least: by_origin.looked_back_to.is_some(),
+                oldest_at: oldest.event.received_at,
+            };
+            self.add(of_source(kind, &oldest.event.tenant, &oldest.event.source), counted);
+        }
+        let Some(looked_back_to) = by_origin.looked_back_to else {
+            return Ok(());
         };
-        self.add(place, of.count, oldest.event.received_at);
+        let view = self.view;
+        let receipt = receipts::get_known(view, looked_back_to, Body::Without)?;
+        let mut statement = view.prepare_cached("SELECT id, tenant, source FROM origins")?;
+        let mut found = statement.query([])?;
+        while let Some(row) = found.next()? {
+            if by_origin.origins.contains_key(&get(row, "id")?) {
+                continue;
+            }
+            let counted = Counted {
+                count: 0,
+                at_least: true,
+                oldest_at: receipt.event.received_at,
+            };
+            self.add(of_source(kind, &id(row, "tenant")?, &id(row, "source")?), counted);
+        }
         Ok(())
     }
 
+    /// Conflicts, the oldest of each origin first.
     fn deliveries(&mut self) -> Result<(), Fault> {
         let view = self.view;
-        let mut statement = view.prepare_cached(
-            "SELECT o.tenant, o.source, d.conflict, count(*) AS count, min(d.received_at) AS oldest \
-             FROM deliveries d JOIN origins o ON o.id = d.origin WHERE d.conflict <> 0 AND d.decided = 0 \
-             GROUP BY o.id, d.conflict",
+        let mut origins = view.prepare_cached(
+            "SELECT id, tenant, source FROM origins o WHERE EXISTS \
+             (SELECT 1 FROM deliveries d WHERE d.conflict <> 0 AND d.decided = 0 AND d.origin = o.id)",
         )?;
-        let mut found = statement.query([])?;
-        while let Some(row) = found.next()? {
-            let place = Place {
-                tenant: id(row, "tenant")?,
-                kind: match get::<i64>(row, "conflict")? {
+        let mut by_conflict = view.prepare_cached(
+            "SELECT conflict, count(*) AS count, min(received_at) AS oldest FROM \
+             (SELECT conflict, received_at FROM deliveries WHERE conflict <> 0 AND decided = 0 AND origin = ?1 \
+             ORDER BY received_at LIMIT ?2) AS counted GROUP BY conflict",
+        )?;
+        let mut origins = origins.query([])?;
+        while let Some(origin) = origins.next()? {
+            let (tenant, source): (TenantName, SourceName) = (id(origin, "tenant")?, id(origin, "source")?);
+            let mut found = by_conflict.query(params![get::<i64>(origin, "id")?, rows::signed(COUNTED_MAX)])?;
+            let mut kinds = Vec::new();
+            while let Some(row) = found.next()? {
+                let kind = match get::<i64>(row, "conflict")? {
                     2 => SetAsideKind::SuspectedReplay,
                     _ => SetAsideKind::Conflict,
-                },
-                source: Some(id(row, "source")?),
-                route: None,
-            };
-            self.add(place, rows::unsigned(row, "count")?, rows::millis(row, "oldest")?);
+                };
+                kinds.push((kind, rows::unsigned(row, "count")?, rows::millis(row, "oldest")?));
+            }
+            let at_least = kinds.iter().map(|(_, count, _)| count).sum::<u64>() >= COUNTED_MAX;
+            for (kind, count, oldest_at) in kinds {
+                let counted = Counted {
+                    count,
+                    at_least,
+                    oldest_at,
+                };
+                self.add(of_source(kind, &tenant, &source), counted);
+            }
         }
         Ok(())
     }
 
     fn jobs(&mut self) -> Result<(), Fault> {
+        // The index has them by tenant, route and end.
         self.by_route(
             SetAsideKind::HeldJob,
-            "SELECT tenant, route, count(*) AS count, coalesce(min(ended_at), 0) AS oldest FROM jobs \
-             WHERE state > 3 AND state = 4 GROUP BY tenant, route",
+            "WITH RECURSIVE t (tenant) AS (SELECT min(tenant) FROM jobs WHERE state > 3 AND state = 4 UNION ALL \
+             SELECT (SELECT min(tenant) FROM jobs WHERE state > 3 AND state = 4 AND tenant > t.tenant) FROM t WHERE t.tenant IS NOT NULL), \
+             p (tenant, route) AS (\
+             SELECT tenant, (SELECT min(route) FROM jobs WHERE state > 3 AND state = 4 AND tenant = t.tenant) FROM t \
+             WHERE t.tenant IS NOT NULL UNION ALL \
+             SELECT tenant, (SELECT min(route) FROM jobs WHERE state > 3 AND state = 4 AND tenant = p.tenant AND route > p.route) \
+             FROM p WHERE p.route IS NOT NULL) \
+             SELECT tenant, route, (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state > 3 AND state = 4 AND tenant = p.tenant \
+             AND route = p.route LIMIT ?1) AS counted) AS count, (SELECT coalesce(min(ended_at), 0) FROM jobs WHERE state > 3 \
+             AND state = 4 AND tenant = p.tenant AND route = p.route) AS oldest FROM p WHERE route IS NOT NULL AND (?2 = '' OR tenant = ?2)",
         )
     }
 
     fn ledger_conflicts(&mut self) -> Result<(), Fault> {
         self.by_route(
             SetAsideKind::LedgerConflict,
-            "SELECT a.tenant, j.route, count(*) AS count, min(a.recorded_at) AS oldest \
-             FROM actions a JOIN runs r ON r.id = a.run JOIN jobs j ON j.id = r.job WHERE a.conflict = 1 \
-             AND NOT EXISTS (SELECT 1 FROM work_reviews w WHERE w.action = a.id) GROUP BY a.tenant, j.route",
+            "SELECT a.tenant, j.route, count(*) AS count, min(a.recorded_at) AS oldest FROM (\
+             SELECT id, run, tenant, recorded_at FROM actions WHERE conflict = 1 AND (?2 = '' OR tenant = ?2) \
+             AND NOT EXISTS (SELECT 1 FROM work_reviews w WHERE w.action = actions.id) ORDER BY id DESC LIMIT ?1) AS a \
+             JOIN runs r ON r.id = a.run JOIN jobs j ON j.id = r.job GROUP BY a.tenant, j.route",
         )
     }
 
-    /// Adds what a question answers by tenant and route: `count`, and the instant of the `oldest`.
+    /// Adds what a question answers by tenant and route: `count`, and the instant of the `oldest`. It is asked with the most that it counts, and with the
+    /// only tenant or nothing.
     fn by_route(&mut self, kind: SetAsideKind, sql: &str) -> Result<(), Fault> {
         let view = self.view;
         let mut statement = view.prepare_cached(sql)?;
-        let mut found = statement.query([])?;
+        let only = self.tenant.map_or("", TenantName::as_str);
+        let mut found = statement.query(params![rows::signed(COUNTED_MAX), only])?;
+        let mut all = Vec::new();
         while let Some(row) = found.next()? {
             let place = Place {
                 tenant: id(row, "tenant")?,
@@ -474,8 +564,27 @@ impl Tally<'_> {
                 source: None,
                 route: Some(id(row, "route")?),
             };
-            self.add(place, rows::unsigned(row, "count")?, rows::millis(row, "oldest")?);
+            all.push((place, rows::unsigned(row, "count")?, rows::millis(row, "oldest")?));
+        }
+        // One that alone is as many, or all together.
+        let at_least = all.iter().map(|(_, count, _)| count).sum::<u64>() >= COUNTED_MAX;
+        for (place, count, oldest_at) in all {
+            let counted = Counted {
+                count,
+                at_least: at_least && (kind == SetAsideKind::LedgerConflict || count >= COUNTED_MAX),
+                oldest_at,
+            };
+            self.add(place, counted);
         }
         Ok(())
+    }
+}
+
+fn of_source(kind: SetAsideKind, tenant: &TenantName, source: &SourceName) -> Place {
+    Place {
+        tenant: tenant.clone(),
+        kind,
+        source: Some(source.clone()),
+        route: None,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_core::delivery::{AttemptEnd, AttemptRecord, EntryEnd};
 use tollgate_core::filter::{Direction, Filter, Listing};
+use tollgate_core::limits::LIST_BODY_BYTES_MAX;
 use tollgate_core::outbox::OutboxClaim;
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::time::UnixMillis;
@@ -470,6 +471,37 @@ pub(crate) async fn o10_a_page_looks_no_further_than_it_may(backend: &impl Backe
     question.tenant = Some(name("globex"));
     let page = store.list(question).await.unwrap();
     assert_eq!((page.items.len(), page.looked_at), (100, 100));
+}
+
+/// What a filter asks of bodies is read up to a bound, and the page says where that was and how to go on.
+pub(crate) async fn o10_a_page_reads_no_more_of_bodies_than_it_may(backend: &impl Backend) {
+    const EACH: usize = 1 << 20;
+    let store = backend.open();
+    let within = LIST_BODY_BYTES_MAX / EACH;
+    let events = within + 4;
+    for number in 0..events {
+        let filler = "x".repeat(EACH);
+        let sent = Sent::new(&format!("e{number}")).routes(&[]).at(number as i64 * 1_000);
+        let body = format!(r#"{{"n":{number},"filler":"{filler}"}}"#);
+        assert_eq!(sent.body(&body).admit(&store).await, ACCEPTED);
+    }
+    let mut question = asked(Listing::Events, "body.n:<2");
+    let page = store.list(question.clone()).await.unwrap();
+    assert_eq!((page.items.len(), page.looked_at as usize), (0, within));
+    assert_eq!(page.looked_back_to, Some(at(4_000).to_string()));
+    question.before = place(page.next.as_ref());
+    assert!(question.before.is_some(), "it says how to go on");
+    let rest = store.list(question).await.unwrap();
+    assert_eq!(
+        (words(&rest), rest.looked_at),
+        (vec!["e1".to_owned(), "e0".to_owned()], 4)
+    );
+    // What needs no body is not read.
+    let all = store
+        .list(asked(Listing::Events, "type:nothing body.n:<2"))
+        .await
+        .unwrap();
+    assert_eq!((all.looked_at as usize, all.next), (events, None));
 }
 
 /// The way up finds what the way down does, in pages too.

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
+use tollgate_core::limits::COUNTED_MAX;
 use tollgate_store::copy::Place;
 use tollgate_store::{
     Admitted, Control as _, DeadLetterFilter, Intake as _, Layout, OpenOptions, ReceiptKey as _, ReplayRequest,
-    ReplayWhat, SqliteStore, Store as _, StoreError, TraceBy, Views as _, Work as _,
+    ReplayWhat, SetAsideFilter, SetAsideKind, SqliteStore, Store as _, StoreError, TraceBy, Views as _, Work as _,
 };
 
 use crate::support::{ACCEPTED, Backend, Sent, at, claim_one, settlement, trace_one, trace_text};
@@ -928,4 +929,108 @@ async fn a_failing_disk_is_fatal() {
     let kept = store.counts().await.unwrap().receipts;
     assert!(kept >= acked as u64, "{kept} receipts, but {acked} were answered");
     assert_eq!(store.audited().unwrap().in_words(), [] as [String; 0]);
+}
+
+/// A count goes so far and no further, however much there is, and says so. What is beyond is put into the index itself: nobody waits for so many
+/// events.
+#[tokio::test]
+async fn o10_counts_of_what_waits_or_is_set_aside_end_and_say_so() {
+    let backend = Sqlite::new().quick();
+    let store = backend.open();
+    for tenant in ["globex", "acme"] {
+        let sent = |id: &str, status| Sent::new(id).tenant(tenant).of("r_1").status(status).routes(&[]);
+        assert_eq!(sent("e1", "completed").admit(&store).await, ACCEPTED);
+        let late = sent("e2", "created").admit(&store).await;
+        assert!(matches!(late, Admitted::New(_)) && late != ACCEPTED, "{late:?}");
+    }
+    let few = store.set_aside_counts(None).await.unwrap();
+    assert!(few.len() == 4 && few.iter().all(|count| !count.at_least), "{few:?}");
+    assert!(!store.counts().await.unwrap().bounded);
+    store.close().await;
+    let most = i64::try_from(COUNTED_MAX).unwrap();
+    let raw = backend.raw();
+    let many = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)";
+    for (what, count) in [
+        (
+            "INSERT INTO not_accepted (seq, disposition, origin) SELECT 1000 + n, 1, (SELECT origin FROM not_accepted WHERE seq = 4) FROM n",
+            most - 1,
+        ),
+        (
+            "INSERT INTO jobs (receipt, route, lane, state, due_at, tenant) SELECT 1, 'cashback', n, 1, 0, 'acme' FROM n",
+            most + 7,
+        ),
+        (
+            "INSERT INTO jobs (receipt, route, lane, state, due_at, tenant, ended_at) SELECT 1, 'cashback', n, 4, 0, 'acme', n FROM n",
+            most + 7,
+        ),
+        (
+            "INSERT INTO jobs (receipt, route, lane, state, due_at, tenant, ended_at) SELECT 1, 'cashback', n, 4, 0, 'globex', n FROM n",
+            3,
+        ),
+        (
+            "INSERT INTO dead_letters (job, receipt, died_at, attempts, reason, context) SELECT n, 1, 0, 1, '', '{}' FROM n",
+            most + 7,
+        ),
+    ] {
+        raw.execute(&format!("{many} {what}"), [count]).unwrap();
+    }
+    let origin: i64 = raw
+        .query_row("SELECT origin FROM not_accepted WHERE seq = 4", [], |row| row.get(0))
+        .unwrap();
+    let entries: Vec<u8> = (0..u32::try_from(most - 1).unwrap())
+        .flat_map(|distance| [distance.to_le_bytes().as_slice(), &origin.to_le_bytes()].concat())
+        .collect();
+    raw.execute("INSERT INTO unrouted (first, entries) VALUES (1000, ?1)", [entries])
+        .unwrap();
+    drop(raw);
+
+    let store = backend.read_only();
+    let counts = store.counts().await.unwrap();
+    assert!(counts.bounded);
+    assert_eq!(
+        [
+            counts.superseded,
+            counts.jobs_waiting,
+            counts.held_jobs,
+            counts.dead_letters_open
+        ],
+        [COUNTED_MAX; 4]
+    );
+    let counted = async |tenant: Option<&str>| {
+        let counts = store
+            .set_aside_counts(tenant.map(|tenant| tenant.parse().unwrap()))
+            .await;
+        counts
+            .unwrap()
+            .into_iter()
+            .map(|count| {
+                (
+                    count.kind.as_str(),
+                    count.tenant.to_string(),
+                    count.count,
+                    count.at_least,
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    // Of globex nothing was among those that were looked at, and that is said.
+    let of_globex = [
+        ("held-job", "globex".to_owned(), 3, false),
+        ("superseded", "globex".to_owned(), 0, true),
+        ("no-route", "globex".to_owned(), 0, true),
+    ];
+    assert_eq!(counted(Some("globex")).await, of_globex);
+    let of_acme = ["held-job", "superseded", "no-route"].map(|kind| (kind, "acme".to_owned(), COUNTED_MAX, true));
+    assert_eq!(counted(None).await, [of_acme, of_globex].concat());
+    // A list that is of one tenant reads no receipt of another: those that were put into the index are none.
+    for (kind, id) in [(SetAsideKind::Superseded, "e2"), (SetAsideKind::NoRoute, "e1")] {
+        let filter = SetAsideFilter {
+            kind: Some(kind),
+            tenant: Some("globex".parse().unwrap()),
+            rows_max: 10,
+            ..SetAsideFilter::default()
+        };
+        let found = store.set_aside(filter).await.unwrap();
+        assert_eq!(found.iter().map(|one| one.event_id.as_str()).collect::<Vec<_>>(), [id]);
+    }
 }

@@ -3811,6 +3811,7 @@ pub(crate) async fn counts_count(backend: &impl Backend) {
         outbox_waiting: 1,
         delivered: 0,
         dead_letters_open: 2,
+        bounded: false,
     };
     assert_eq!(store.counts().await.unwrap(), expect);
 }

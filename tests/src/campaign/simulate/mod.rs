@@ -3,7 +3,7 @@
 //! does the same things every time: what goes wrong in one can be watched again, and thousands of them cost minutes.
 //!
 //! Cast: the `world` takes steps: events come, workers claim, run, settle late or die with what they hold, deliverers and their
-//! destinations likewise, the clock jumps an hour, the process ends and the store is opened again. The `model` knows what each
+//! destinations likewise, owners of pulled destinations as well, the clock jumps an hour, the process ends and the store is opened again. The `model` knows what each
 //! answer of the store must be and says so at once. The `plugin` is a pure function with every end that a run can have.
 //!
 //! After the faults have ceased everything must come to its end, and what the store then tells of itself must be what the model

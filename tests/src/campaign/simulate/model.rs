@@ -4,6 +4,8 @@
 //! The rules that the store asks core for (an action's verdict, a status against another) are told here again in few words, not
 //! called.
 
+mod pulls;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use tollgate_store::{
 };
 
 use super::tally::{Met, Tally};
+pub(super) use pulls::PULLED;
 
 /// The statuses of a redemption in the order of its life; the last two are its ends, and exclude each other.
 pub(super) const STATUSES: [&str; 4] = ["created", "pending", "completed", "rolledback"];
@@ -99,7 +102,7 @@ pub(super) struct Entry {
     pub(super) operation: Operation,
     pub(super) destination: String,
     /// What it waits in line with, where its destination asks for order: tenant, family and subject.
-    line: Option<(String, String, String)>,
+    pub(super) line: Option<(String, String, String)>,
     pub(super) work: Work,
     epoch: i64,
     attempts: u32,
@@ -107,6 +110,8 @@ pub(super) struct Entry {
     unmarked: u32,
     pub(super) attempts_kept: usize,
     has_letter: bool,
+    /// It was let go once, so that the next of its line went before it.
+    pub(super) was_dead: bool,
 }
 
 /// An entry that is due, the first first.
@@ -120,6 +125,9 @@ struct Due {
 
 /// Tenant, kind of action, operation key.
 pub(super) type Operation = (String, String, String);
+
+/// A part of a budget that is spent by itself: tenant, route, the budget in words, the account or nothing, and the end of its window.
+pub(super) type Part = (String, String, String, String, UnixMillis);
 
 /// What the store must have.
 #[derive(Debug)]
@@ -139,18 +147,35 @@ pub(super) struct Model {
     subjects: BTreeMap<(String, String), usize>,
     /// Plugin state by tenant and key, with how often it was written.
     state: BTreeMap<(String, String), (u64, Vec<u8>)>,
-    /// What is spent of the one budget of each route, by tenant, route and the end of its window.
-    spent: BTreeMap<(String, String, UnixMillis), i64>,
+    spent: BTreeMap<Part, i64>,
     state_total_max: u64,
     job_policy: RetryPolicy,
     delivery_policy: RetryPolicy,
 }
 
+impl Entry {
+    /// What an attempt under the newest lease makes of it.
+    fn end(&mut self, end: &EntryEnd, met: &mut Tally) {
+        self.unmarked -= 1;
+        self.work = match end {
+            EntryEnd::Delivered => Work::Ended(End::Done),
+            EntryEnd::RetryAt { at, .. } => Work::Waiting { due: at.0 },
+            EntryEnd::Dead { .. } => {
+                (self.has_letter, self.was_dead) = (true, true);
+                met.met(Met::DeadLetters);
+                Work::Ended(End::Dead)
+            }
+        };
+    }
+}
+
 impl Job {
-    fn place(&self, tenant: &str, spending: &Spending, at: UnixMillis) -> (String, String, UnixMillis) {
+    fn part(&self, tenant: &str, spending: &Spending, at: UnixMillis) -> Part {
         (
             tenant.to_owned(),
             self.route.clone(),
+            spending.budget.to_string(),
+            spending.account.clone(),
             spending.budget.window.ends_at(at),
         )
     }
@@ -474,17 +499,21 @@ impl Model {
         };
         let new = settlement.actions.iter().filter(is_new).map(GrantedAction::action);
         let spendings = budget::spendings(&settlement.budgets, new);
-        for spending in &spendings {
-            let spent = self
-                .spent
-                .entry(self.jobs[job].place(tenant, spending, ended_at))
-                .or_default();
-            if let Some(over) = spending.over(*spent, ended_at) {
-                return Some(over);
+        let part = |spending: &Spending| self.jobs[job].part(tenant, spending, ended_at);
+        let over = spendings.iter().find_map(|spending| {
+            let spent = self.spent.get(&part(spending)).copied().unwrap_or(0);
+            spending.over(spent, ended_at)
+        });
+        if over.is_none() {
+            let taken: Vec<_> = spendings
+                .iter()
+                .map(|spending| (part(spending), spending.number))
+                .collect();
+            for (part, number) in taken {
+                *self.spent.entry(part).or_default() += number;
             }
-            *spent += spending.number;
         }
-        None
+        over
     }
 
     /// Enters the actions of a run that is done into ledger and outbox.
@@ -548,6 +577,7 @@ impl Model {
                     unmarked: 0,
                     attempts_kept: 0,
                     has_letter: false,
+                    was_dead: false,
                 });
             }
         }
@@ -614,39 +644,46 @@ impl Model {
                     *work = Work::Waiting { due: until };
                 }
             }
-            let entry = &mut self.entries[at];
-            entry.epoch += 1;
-            entry.attempts += 1;
-            entry.unmarked += 1;
-            entry.work = Work::Leased {
-                until: now + request.lease_ms,
-                doubtful: false,
-            };
-            ensure!(
-                (claim.epoch, claim.attempt) == (LeaseEpoch(entry.epoch), entry.attempts),
-                "{} was leased as {:?}, attempt {}: {entry:?}",
-                claim.entry,
-                claim.epoch,
-                claim.attempt
-            );
+            self.leased(at, request, claim)?;
+            let entry = &self.entries[at];
             ensure!(
                 claim.attempt <= self.delivery_policy.attempts_max + entry.unmarked,
                 "{} is attempted once more than its attempts and what was lost: {entry:?}",
                 claim.entry
             );
-            let operation = (
-                claim.tenant.to_string(),
-                claim.kind.to_string(),
-                claim.operation_key.to_string(),
-            );
-            ensure!(
-                operation == entry.operation
-                    && claim.destination.as_str() == entry.destination
-                    && self.ledger.get(&operation) == Some(&claim.action_json),
-                "{} is leased with other content than was recorded: {claim:?}",
-                claim.entry
-            );
         }
+        Ok(())
+    }
+
+    /// An entry is on its way now, with what was recorded.
+    fn leased(&mut self, at: usize, request: &ClaimRequest, claim: &OutboxClaim) -> Result<()> {
+        let entry = &mut self.entries[at];
+        entry.epoch += 1;
+        entry.attempts += 1;
+        entry.unmarked += 1;
+        entry.work = Work::Leased {
+            until: request.now.0 + request.lease_ms,
+            doubtful: false,
+        };
+        ensure!(
+            (claim.epoch, claim.attempt) == (LeaseEpoch(entry.epoch), entry.attempts),
+            "{} was leased as {:?}, attempt {}: {entry:?}",
+            claim.entry,
+            claim.epoch,
+            claim.attempt
+        );
+        let operation = (
+            claim.tenant.to_string(),
+            claim.kind.to_string(),
+            claim.operation_key.to_string(),
+        );
+        ensure!(
+            operation == entry.operation
+                && claim.destination.as_str() == entry.destination
+                && self.ledger.get(&operation) == Some(&claim.action_json),
+            "{} is leased with other content than was recorded: {claim:?}",
+            claim.entry
+        );
         Ok(())
     }
 
@@ -684,16 +721,30 @@ impl Model {
         fronts
     }
 
+    /// What is due of some entries, the first first.
+    fn due(&self, now: i64, wanted: impl Fn(&Entry) -> bool) -> Vec<Due> {
+        let mut due: Vec<_> = self
+            .fronts()
+            .into_iter()
+            .filter(|(front, _)| wanted(&self.entries[*front]))
+            .filter_map(|(front, leaves)| {
+                let since = self.entries[front].work.due()?;
+                Some(Due { since, front, leaves })
+            })
+            .filter(|due| due.since <= now)
+            .collect();
+        due.sort_unstable();
+        due
+    }
+
     /// As many as are due and wanted; of each destination the first that are due; and none served twice its share while another
     /// waits.
     fn hold_turns(&self, now: i64, rows_max: usize, leased: &[usize]) -> Result<()> {
         let mut due: BTreeMap<(&str, &str), Vec<Due>> = BTreeMap::new();
-        for (front, leaves) in self.fronts() {
-            let entry = &self.entries[front];
-            if let Some(since) = entry.work.due().filter(|since| *since <= now) {
-                let of = (entry.operation.0.as_str(), entry.destination.as_str());
-                due.entry(of).or_default().push(Due { since, front, leaves });
-            }
+        for next in self.due(now, |entry| !entry.is_pulled()) {
+            let entry = &self.entries[next.front];
+            let of = (entry.operation.0.as_str(), entry.destination.as_str());
+            due.entry(of).or_default().push(next);
         }
         let wanted = due.values().map(Vec::len).sum::<usize>().min(rows_max);
         ensure!(
@@ -701,8 +752,7 @@ impl Model {
             "outbox entries {leased:?} were leased at {now}; {wanted} of these should be: {due:?}"
         );
         let share = rows_max / due.len().max(1);
-        for (of, mut due) in due {
-            due.sort_unstable();
+        for (of, due) in due {
             let own: Vec<_> = leased
                 .iter()
                 .filter(|at| due.iter().any(|due| due.leaves == **at))
@@ -742,16 +792,7 @@ impl Model {
             met.met(Met::LateMarks);
             return Ok(());
         }
-        entry.unmarked -= 1;
-        entry.work = match &mark.entry_end {
-            EntryEnd::Delivered => Work::Ended(End::Done),
-            EntryEnd::RetryAt { at, .. } => Work::Waiting { due: at.0 },
-            EntryEnd::Dead { .. } => {
-                entry.has_letter = true;
-                met.met(Met::DeadLetters);
-                Work::Ended(End::Dead)
-            }
-        };
+        entry.end(&mark.entry_end, met);
         Ok(())
     }
 
@@ -839,10 +880,11 @@ impl Model {
         Ok(())
     }
 
-    /// Whoever opens the store frees what was leased; the attempts stay counted.
+    /// Whoever opens the store frees what its processes had leased; the attempts stay counted. What was pulled is its owner's still.
     pub(super) fn reopened(&mut self) {
         let jobs = self.jobs.iter_mut().map(|job| &mut job.work);
-        for work in jobs.chain(self.entries.iter_mut().map(|entry| &mut entry.work)) {
+        let entries = self.entries.iter_mut().filter(|entry| !entry.is_pulled());
+        for work in jobs.chain(entries.map(|entry| &mut entry.work)) {
             if matches!(work, Work::Leased { .. }) {
                 *work = Work::Waiting { due: 0 };
             }
@@ -881,6 +923,7 @@ impl Model {
             outbox_waiting: entries(Work::is_open),
             delivered: entries(is_done),
             dead_letters_open: self.open_letters(None) as u64,
+            bounded: false,
         }
     }
 

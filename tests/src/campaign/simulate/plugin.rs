@@ -24,6 +24,8 @@ const HOARD_BYTES: usize = 400;
 
 /// What each route may credit in an hour: less than what is asked for in some lives.
 pub(super) const HOUR_MAX: i64 = 1_500;
+/// How often it may credit one account in a day.
+pub(super) const OF_ACCOUNT_MAX: u32 = 3;
 
 /// The world says when it began and how long it took.
 fn ended(outcome: Outcome) -> Ran {
@@ -52,11 +54,17 @@ pub(super) fn grants() -> Vec<Grant> {
         per: Per::Route,
         most: Most::Money(most),
     });
+    let a_day = Budget {
+        kind: ActionKind::Credit,
+        window: Window::Day,
+        per: Per::Account,
+        most: Most::Actions(OF_ACCOUNT_MAX),
+    };
     vec![
         Grant {
             amount_max: Some(5_000),
             currencies: inr.into_iter().collect(),
-            budgets: an_hour.into_iter().collect(),
+            budgets: an_hour.into_iter().chain([a_day]).collect(),
             ..Grant::of(ActionKind::Credit)
         },
         Grant::of(ActionKind::Flag),
@@ -79,13 +87,13 @@ pub(super) fn run<E>(event: &Event, mut state: impl FnMut(&str) -> Result<StateV
         });
         Ok(value)
     };
-    let operation = attribute("operation");
+    let (operation, account) = (attribute("operation"), attribute("account"));
     let amount = attribute("amount").parse().unwrap_or(0);
     let message = || attribute("do").to_owned();
     Ok(match attribute("do") {
-        "credit" => proposed(vec![credit(operation, amount)]),
-        "both" => proposed(vec![credit(operation, amount), notice(operation)]),
-        "greedy" => proposed(vec![notice(operation), credit(operation, 5_001)]),
+        "credit" => proposed(vec![credit(operation, account, amount)]),
+        "both" => proposed(vec![credit(operation, account, amount), notice(operation)]),
+        "greedy" => proposed(vec![notice(operation), credit(operation, account, 5_001)]),
         "tally" => {
             let mut reads = Vec::new();
             let before = read("tally", &mut reads)?.unwrap_or_default();
@@ -133,11 +141,11 @@ pub(super) fn disturbed(ran: Ran, random: &mut Random) -> Ran {
     ended(Outcome::Fault { fault, message })
 }
 
-fn credit(operation: &str, minor_units: i64) -> Proposal {
+fn credit(operation: &str, account: &str, minor_units: i64) -> Proposal {
     Proposal {
         operation_key: format!("cashback:{operation}"),
         action: UncheckedAction::Credit(UncheckedTransfer {
-            account: format!("account of {operation}"),
+            account: account.to_owned(),
             amount: UncheckedMoney {
                 minor_units,
                 currency: "INR".to_owned(),

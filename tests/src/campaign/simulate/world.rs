@@ -3,7 +3,9 @@
 //! Workers take the steps of core's worker and make the calls that `host/server` makes, deliverers its calls in its order with the rules
 //! of core; what lies between two calls there is a step of its own here, so that anything may happen in between.
 
-use std::collections::BTreeMap;
+mod owners;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -14,7 +16,7 @@ use tollgate_core::budget::Window;
 use tollgate_core::delivery::{AttemptEnd, Recipient};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::Grant;
-use tollgate_core::ids::{DestinationName, Digest, KeyId, Namespace, PluginName, RouteName};
+use tollgate_core::ids::{DestinationName, Digest, KeyId, Namespace, OutboxId, PluginName, RouteName};
 use tollgate_core::lifecycle::{self, Lifecycle};
 use tollgate_core::limits;
 use tollgate_core::profile;
@@ -29,7 +31,8 @@ use tollgate_store::{
     TraceBy, TraceQuery, Views as _, Work as _,
 };
 
-use super::model::{End, Model, Operation, STATUSES, Work};
+use self::owners::Owner;
+use super::model::{End, Model, Operation, PULLED, Part, STATUSES, Work};
 use super::place::{Place, Templates};
 use super::plugin::{self, DEEDS, STATE_TOTAL_MAX};
 use super::tally::{Met, Tally};
@@ -47,7 +50,9 @@ const STALE_RERUNS_MAX: u32 = 3;
 const IN_FLIGHT_PER_DESTINATION: usize = 3;
 
 const TENANTS: [&str; 2] = ["acme", "globex"];
+/// Those that are sent to.
 const DESTINATIONS: [&str; 2] = ["books", "mail"];
+const ACCOUNTS: u64 = 2;
 
 /// A simulated host and all that is around it.
 pub(super) struct World {
@@ -59,9 +64,12 @@ pub(super) struct World {
     rules: Rules,
     workers: Vec<Worker>,
     deliverers: Vec<Deliverer>,
+    owners: Vec<Owner>,
     moods: BTreeMap<&'static str, Mood>,
     /// The body of each outbox entry that arrived.
     arrived: BTreeMap<i64, Vec<u8>>,
+    /// The youngest that arrived of each line at each destination.
+    furthest: BTreeMap<(String, (String, String, String)), i64>,
     made: u64,
     model: Model,
     met: Tally,
@@ -74,6 +82,7 @@ struct Rules {
     deliveries: RetryPolicy,
     breaker: BreakerPolicy,
     grants: Vec<Grant>,
+    ordered: BTreeSet<DestinationName>,
     routes: Vec<(RouteName, RouteMatch)>,
     lifecycle: Option<Arc<Lifecycle>>,
     plugin: PluginName,
@@ -169,8 +178,10 @@ impl World {
             place,
             workers: (0..2 + random.below(3)).map(|_| Worker::default()).collect(),
             deliverers: (0..1 + random.below(2)).map(|_| Deliverer::default()).collect(),
+            owners: (0..1 + random.below(2)).map(|_| Owner::default()).collect(),
             moods: DESTINATIONS.map(|name| (name, Mood::Well)).into(),
             arrived: BTreeMap::new(),
+            furthest: BTreeMap::new(),
             made: 0,
             model,
             met: Tally::default(),
@@ -202,13 +213,16 @@ impl World {
 
     async fn step(&mut self) -> Result<()> {
         match self.random.below(1000) {
-            0..200 => self.admit().await,
-            200..330 => self.claim_jobs().await,
-            330..480 => self.run_one(),
-            480..630 => self.settle_one().await,
-            630..710 => self.claim_outbox().await,
-            710..800 => self.send_one(),
-            800..890 => self.mark_one().await,
+            0..180 => self.admit().await,
+            180..300 => self.claim_jobs().await,
+            300..435 => self.run_one(),
+            435..570 => self.settle_one().await,
+            570..640 => self.claim_outbox().await,
+            640..725 => self.send_one(),
+            725..805 => self.mark_one().await,
+            805..845 => self.pull_one().await,
+            845..885 => self.end_some().await,
+            885..890 => self.kill_owner(),
             890..910 => self.much_at_once().await,
             910..945 => self.let_time_pass(),
             945..955 => self.jump_clock(),
@@ -254,6 +268,7 @@ impl World {
         let attributes = [
             ("do", DEEDS[random.below(DEEDS.len() as u64) as usize].to_owned()),
             ("operation", format!("op_{operation}")),
+            ("account", format!("account_{}", operation % ACCOUNTS)),
             ("amount", amount.to_string()),
         ];
         let payload = match random.below(20) {
@@ -386,7 +401,7 @@ impl World {
         let moment = self.moment();
         let targets = Targets {
             destinations: destinations_of(&claim.route),
-            ordered: [name(DESTINATIONS[0])].into(),
+            ordered: self.rules.ordered.clone(),
             ..Targets::default()
         };
         let (rules, terms) = (self.rules.worker, self.rules.terms(&targets));
@@ -543,11 +558,12 @@ impl World {
     /// As a round of the server's delivery: leases what is due, and gives back what its lane does not let through.
     async fn claim_outbox_for(&mut self, deliverer: usize, rows_max: usize) -> Result<usize> {
         let request = self.request(&format!("delivery-{deliverer}"), limits::OUTBOX_LEASE_MS, rows_max);
-        let claims = self
-            .store()?
-            .claim_outbox(request.clone(), Quotas::unlimited())
-            .await?
-            .claims;
+        // What is pulled is its owner's to lease.
+        let quotas = Quotas {
+            of: TENANTS.map(|tenant| ((name(tenant), name(PULLED)), 0)).into(),
+            ..Quotas::unlimited()
+        };
+        let claims = self.store()?.claim_outbox(request.clone(), quotas).await?.claims;
         let said: Vec<_> = claims.iter().map(|claim| (claim.entry, claim.epoch.0)).collect();
         self.journal
             .note(format!("{} {} claims {said:?}", self.now, request.worker));
@@ -611,18 +627,8 @@ impl World {
 
     /// The destination gets the message, or does not, and its answer comes back, or does not.
     fn send_flight(&mut self, deliverer: usize, at: usize) -> Result<()> {
-        let flight = &mut self.deliverers[deliverer].flights[at];
-        let claim = &flight.claim;
-        let recipient = Recipient {
-            scheme: profile::standard_webhooks(),
-            secrets: std::slice::from_ref(&self.rules.signing),
-            headers: &[],
-            user_agent: "simulation",
-        };
-        let composed = claim.compose(None, &recipient, UnixMillis(self.now), UnixMillis(self.now));
-        let body = composed
-            .map_err(|end| anyhow!("{} cannot be composed: {end:?}", claim.entry))?
-            .body;
+        let claim = self.deliverers[deliverer].flights[at].claim.clone();
+        let body = self.composed(&claim)?;
         let mood = self
             .moods
             .get(claim.destination.as_str())
@@ -631,21 +637,52 @@ impl World {
         let (arrives, end) = mood.answer(&mut self.random);
         self.met.met(Met::Attempts);
         if arrives {
-            match self.arrived.get(&claim.entry.0) {
-                Some(before) => {
-                    self.met.met(Met::SentAgain);
-                    ensure!(*before == body, "{} was sent again with other bytes", claim.entry);
-                }
-                None => {
-                    self.arrived.insert(claim.entry.0, body);
-                }
-            }
+            self.arrives(claim.entry, body)?;
         }
         self.journal.note(format!(
             "{} delivery-{deliverer} sends {}: {end:?}",
             self.now, claim.entry
         ));
-        flight.sent = Some((self.now, end));
+        self.deliverers[deliverer].flights[at].sent = Some((self.now, end));
+        Ok(())
+    }
+
+    /// The message of an entry, as the server composes it.
+    fn composed(&self, claim: &OutboxClaim) -> Result<Vec<u8>> {
+        let recipient = Recipient {
+            scheme: profile::standard_webhooks(),
+            secrets: std::slice::from_ref(&self.rules.signing),
+            headers: &[],
+            user_agent: "simulation",
+        };
+        let now = UnixMillis(self.now);
+        let composed = claim
+            .compose(None, &recipient, now, now)
+            .map_err(|end| anyhow!("{} cannot be composed: {end:?}", claim.entry))?;
+        Ok(composed.body)
+    }
+
+    /// A destination has a message, for the first time or again. Of one line none comes for the first time behind a younger one, unless it
+    /// was given up before.
+    fn arrives(&mut self, entry: OutboxId, body: Vec<u8>) -> Result<()> {
+        if let Some(before) = self.arrived.get(&entry.0) {
+            self.met.met(Met::SentAgain);
+            ensure!(*before == body, "{entry} was sent again with other bytes");
+            return Ok(());
+        }
+        self.arrived.insert(entry.0, body);
+        let known = usize::try_from(entry.0 - 1)
+            .ok()
+            .and_then(|at| self.model.entries.get(at));
+        let Some((known, line)) = known.and_then(|known| Some((known, known.line.clone()?))) else {
+            return Ok(());
+        };
+        let furthest = self.furthest.entry((known.destination.clone(), line)).or_default();
+        ensure!(
+            known.was_dead || *furthest < entry.0,
+            "{entry} came behind {furthest} of its line: {known:?}"
+        );
+        *furthest = entry.0.max(*furthest);
         Ok(())
     }
 
@@ -697,8 +734,9 @@ impl World {
     // Time, power, people.
 
     fn let_time_pass(&mut self) -> Result<()> {
-        let leases = [limits::JOB_LEASE_MS, limits::OUTBOX_LEASE_MS];
-        let lease = leases[self.random.below(2) as usize];
+        let pulled_ms = limits::PULL_LEASE_S_MIN as i64 * 1_000;
+        let leases = [limits::JOB_LEASE_MS, limits::OUTBOX_LEASE_MS, pulled_ms];
+        let lease = leases[self.random.below(3) as usize];
         self.now += [1_000, lease / 2, lease - 1, lease, 2 * lease][self.random.below(5) as usize];
         Ok(())
     }
@@ -808,6 +846,7 @@ impl World {
             let request = self.request("worker-0", limits::JOB_LEASE_MS, 64);
             worked += self.claim_jobs_for(0, request).await?;
             worked += self.claim_outbox_for(0, 64).await?;
+            worked += self.pull_the_rest().await?;
             if worked > 0 {
                 continue;
             }
@@ -845,17 +884,16 @@ impl World {
             self.model.receipts.len()
         );
         let mut recorded: BTreeMap<Operation, u32> = BTreeMap::new();
-        let mut credited: BTreeMap<(String, String, UnixMillis), i64> = BTreeMap::new();
+        let mut credited = BTreeMap::new();
         for (at, trace) in traces.iter().enumerate() {
             self.judge_receipt(at, trace, &mut recorded)
                 .with_context(|| trace.receipt.event_id.clone())?;
             credits(trace, &mut credited)?;
         }
-        for (place, sum) in credited {
-            let most = plugin::HOUR_MAX;
+        for ((_, _, budget, _, _), (sum, most)) in &credited {
             ensure!(
                 sum <= most,
-                "{place:?} credited {sum} in one hour, and its budget is {most}"
+                "a budget of {budget} was overspent: {sum} of {most} in {credited:?}"
             );
         }
         for operation in self.model.ledger.keys() {
@@ -963,20 +1001,41 @@ impl World {
     }
 }
 
-/// Adds up what was credited, by tenant, route and hour.
-fn credits(trace: &Trace, credited: &mut BTreeMap<(String, String, UnixMillis), i64>) -> Result<()> {
+/// Adds up what was credited, for each part of each budget, with the most that it may be.
+fn credits(trace: &Trace, credited: &mut BTreeMap<Part, (i64, i64)>) -> Result<()> {
     for job in &trace.jobs {
         for run in &job.runs {
             let started_at = UnixMillis::from_rfc3339(&run.started_at).context("a run began at no instant")?;
             let ended_at = started_at.plus_ms((run.duration_us / 1000) as i64);
             let recorded = run.actions.iter().filter(|action| action.verdict == Verdict::Recorded);
-            for amount in recorded.filter_map(|action| action.action.amount()) {
-                let place = (
-                    trace.receipt.tenant.to_string(),
-                    job.route.to_string(),
-                    Window::Hour.ends_at(ended_at),
+            for action in recorded {
+                let (Some(amount), Some(account)) = (action.action.amount(), action.action.account()) else {
+                    continue;
+                };
+                let mut add = |budget: &str, account: &str, window: Window, number: i64, most: i64| {
+                    let part = (
+                        trace.receipt.tenant.to_string(),
+                        job.route.to_string(),
+                        budget.to_owned(),
+                        account.to_owned(),
+                        window.ends_at(ended_at),
+                    );
+                    credited.entry(part).or_insert((0, most)).0 += number;
+                };
+                add(
+                    "money an hour",
+                    "",
+                    Window::Hour,
+                    amount.minor_units(),
+                    plugin::HOUR_MAX,
                 );
-                *credited.entry(place).or_default() += amount.minor_units();
+                add(
+                    "credits a day for each account",
+                    account,
+                    Window::Day,
+                    1,
+                    plugin::OF_ACCOUNT_MAX.into(),
+                );
             }
         }
     }
@@ -1008,6 +1067,11 @@ impl Rules {
                 ..BreakerPolicy::DELIVERIES
             },
             grants: plugin::grants(),
+            ordered: [DESTINATIONS[0]]
+                .into_iter()
+                .chain((random.below(2) == 0).then_some(PULLED))
+                .map(name)
+                .collect(),
             routes: vec![
                 (
                     name("rewards"),
@@ -1051,7 +1115,7 @@ impl Rules {
 /// One route leaves its actions in the ledger.
 fn destinations_of(route: &RouteName) -> Vec<DestinationName> {
     match route.as_str() {
-        "rewards" => DESTINATIONS.map(name).into(),
+        "rewards" => DESTINATIONS.into_iter().chain([PULLED]).map(name).collect(),
         _ => Vec::new(),
     }
 }

@@ -208,7 +208,7 @@ impl Named<'_> {
 
     fn not_accepted(&mut self, disposition: i64) -> Result<bool, Fault> {
         let seqs = receipts::not_accepted_before(self.view, disposition, true, i64::MAX, self.left() + 1)?;
-        self.places.extend(seqs);
+        self.places.extend(seqs.into_iter().map(|(seq, _)| seq));
         Ok(self.is_few())
     }
 
