@@ -164,10 +164,17 @@ pub(crate) fn test_delivery(delivery: &TestDelivery) -> Outcome {
     let (says, text, warnings) = match (&delivery.end, delivery.delivered) {
         (None, _) => (
             format!(
-                "One signed request would be sent to {}, marked as a test. Nothing of it is kept.",
+                "One {} would be sent to {}, marked as a test. Nothing of it is kept.",
+                if delivery.url.starts_with("mailto:") {
+                    "e-mail"
+                } else {
+                    "signed request"
+                },
                 delivery.destination
             ),
-            format!("{}\n\n{}", delivery.headers.join("\n"), lines_shown(&delivery.body)),
+            format!("{}\n\n{}", delivery.headers.join("\n"), lines_shown(&delivery.body))
+                .trim_start()
+                .to_owned(),
             Vec::new(),
         ),
         (Some(_), Some(true)) => (

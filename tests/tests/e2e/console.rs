@@ -663,7 +663,7 @@ fn o2_o8_a_token_is_shown_once_on_the_answer_of_the_form_that_made_it() {
             "link",
             &[("name", "x"), ("may-replay", "on"), ("for", "1h"), ("why", "w")],
             400,
-            "needs `read`",
+            "needs <code>read</code>",
         ),
         (
             "link",
@@ -681,7 +681,7 @@ fn o2_o8_a_token_is_shown_once_on_the_answer_of_the_form_that_made_it() {
             "token",
             &[("name", "x"), ("role", "operator"), ("why", "w")],
             403,
-            "leave `tenant` out",
+            "leave <code>tenant</code> out",
         ),
         ("nothing", &[("why", "w")], 404, "no such thing"),
     ] {
