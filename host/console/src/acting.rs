@@ -170,8 +170,9 @@ async fn blank(
         let value = field(fields, name);
         (!value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
     });
+    let back = back(what, fields);
     Ok(Form {
-        frame: Frame::of(visit, title),
+        frame: Frame::of(visit, title).within(&back),
         what: what.to_owned(),
         about,
         of: of.collect(),
@@ -188,7 +189,7 @@ async fn blank(
         chosen: field(fields, "decision").to_owned(),
         fields: fields.to_vec(),
         why: field(fields, "why").to_owned(),
-        back: back(what, fields),
+        back,
         wrong,
     })
 }
@@ -410,7 +411,7 @@ pub(crate) async fn looked_at_with(
         .keep(visit.session.expose(), act, (console.host.now)())
         .ok_or_else(|| Trouble::new(StatusCode::UNAUTHORIZED, "your session is over"))?;
     Ok(show(&Confirm {
-        frame: Frame::of(visit, "Look at it first"),
+        frame: Frame::of(visit, "Look at it first").within(&back),
         number,
         says: outcome.says,
         table: outcome.table,
@@ -439,15 +440,16 @@ pub(crate) async fn confirm(
         )
     })?;
     let outcome = done(&console, &visit, act, false).await?;
+    let back = own_place(form.get("back"));
     Ok(show(&Done {
-        frame: Frame::of(&visit, "Done"),
+        frame: Frame::of(&visit, "Done").within(back),
         says: outcome.says,
         table: outcome.table,
         text: outcome.text,
         warnings: outcome.warnings,
         secret: outcome.secret,
         then: outcome.then,
-        back: own_place(form.get("back")).to_owned(),
+        back: back.to_owned(),
     }))
 }
 
@@ -581,8 +583,11 @@ fn configured(tenant: &TenantName, change: &SettingsChange) -> Outcome {
             0 => "none".to_owned(),
             some => some.to_string(),
         };
-        let newest = counted(tried.receipts as u64, "event");
-        says = format!("{says} Of the newest {newest}, {others} would have other jobs.");
+        says = match tried.receipts {
+            1 if tried.differing.is_empty() => format!("{says} The newest event would have the same jobs."),
+            1 => format!("{says} The newest event would have other jobs."),
+            newest => format!("{says} Of the newest {}, {others} would have other jobs.", counted(newest, "event")),
+        };
     }
     let jobs: Vec<_> = tried
         .iter()

@@ -181,7 +181,7 @@ pub(crate) struct Form {
 impl Form {
     pub(crate) fn new(frame: Frame, action: String, tenant: &str, back: String) -> Self {
         Self {
-            frame,
+            frame: frame.within(&back),
             action,
             about: String::new(),
             tenant: tenant.to_owned(),

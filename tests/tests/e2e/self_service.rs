@@ -318,7 +318,10 @@ fn w7_a_route_is_made_of_the_plugins_schema_and_what_does_not_fit_is_said_at_its
     let mut admin = Person::signed_in(&stage, &stage.token("tenant-admin", "acme"));
     assert_eq!(stage.redeem(1).status, 202);
     let first = shown(&admin.get("/console/set/route"));
-    says(&first, &["run cashback 1.0.0", "hand events on as the provider sent them"]);
+    says(
+        &first,
+        &["run cashback 1.0.0", "hand events on as the provider sent them"],
+    );
     let form = shown(&admin.get("/console/set/route?runs=plugin%3Acashback"));
     says(
         &form,

@@ -117,6 +117,7 @@ fn told(view: View<'_>, did: &Did, receipt: ReceiptId) -> Result<(String, String
     };
     let Some((actor, why)) = row else {
         // Who replayed stands in these words alone, with the reason behind: taken apart, a part of one could pass for the other.
+        let rest = rest.rsplit_once("; it had ended with: ").map_or(rest, |(rest, _)| rest);
         return Ok((of.to_owned(), rest.to_owned(), String::new()));
     };
     let told = [format!(" by {actor}: {why}"), format!(" by {actor}")];
