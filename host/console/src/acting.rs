@@ -586,7 +586,10 @@ fn configured(tenant: &TenantName, change: &SettingsChange) -> Outcome {
         says = match tried.receipts {
             1 if tried.differing.is_empty() => format!("{says} The newest event would have the same jobs."),
             1 => format!("{says} The newest event would have other jobs."),
-            newest => format!("{says} Of the newest {}, {others} would have other jobs.", counted(newest, "event")),
+            newest => format!(
+                "{says} Of the newest {}, {others} would have other jobs.",
+                counted(newest, "event")
+            ),
         };
     }
     let jobs: Vec<_> = tried
