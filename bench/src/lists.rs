@@ -1,11 +1,14 @@
 //! What people's questions cost whoever sends: the first page of each list over a full store, asked without end while events come in at their pace,
-//! and how late those are answered beside the same without questions.
+//! and how late those are answered beside the same without questions. And how long people wait for a page of the console over that store.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use serde_json::json;
 use tollgate_tests::client::{Client, request};
+use tollgate_tests::console::Browser;
 
 use super::process::OPERATOR_TOKEN;
 
@@ -30,6 +33,71 @@ pub(super) const RECEIPTS: &str = "receipts";
 /// What is told of intake, with and without questions.
 pub(super) const QUIET: &str = "intake without lists: p99 ms";
 pub(super) const ASKED: &str = "intake beside lists: p99 ms";
+
+/// The pages of the console on which something of the store stands; `{receipt}` is the newest.
+pub(super) const PAGES: [&str; 24] = [
+    "",
+    "/events",
+    "/events?filter=status%3Awaiting",
+    "/events?filter=type%3Acustomer.*%20since%3A24h",
+    "/events/{receipt}",
+    "/jobs",
+    "/runs",
+    "/actions",
+    "/deliveries",
+    "/undelivered",
+    "/issues",
+    "/held",
+    "/dead-letters",
+    "/refused",
+    "/bulk",
+    "/make/bulk?of=events&filter=type%3Acustomer.*",
+    "/budgets",
+    "/plugins",
+    "/routes/bench/cashback",
+    "/sources",
+    "/sources/bench/rewards",
+    "/audit",
+    "/hosts",
+    "/find?id=nobody",
+];
+/// How often each page is opened.
+const OPENED: usize = 10;
+
+/// Under which a page's p95 is told.
+pub(super) fn opened(page: &str) -> String {
+    format!("page /console{page}: p95 ms")
+}
+
+/// How long each page took to open, time by time.
+pub(super) type Opened = Vec<(&'static str, Vec<Duration>)>;
+
+/// How long each page of the console took in a browser, until it was loaded; none where there is no browser.
+pub(super) fn open(operator: u16) -> anyhow::Result<Option<Opened>> {
+    let Some(browser) = Browser::installed() else {
+        return Ok(None);
+    };
+    let mut connection = Client::connect(([127, 0, 0, 1], operator).into())?;
+    let headers = [("authorization".to_owned(), format!("Bearer {OPERATOR_TOKEN}"))];
+    connection.send(&request("GET", "/v1/events?limit=1", &headers, b""))?;
+    let newest: serde_json::Value = serde_json::from_slice(&connection.answer()?.body)?;
+    let receipt = newest["items"][0]["id"].as_str().context("a store without events")?;
+    let path = |page: &str| format!("/console{}", page.replace("{receipt}", receipt));
+    let task = json!({
+        "base": format!("http://127.0.0.1:{operator}"),
+        "token": OPERATOR_TOKEN,
+        "pages": PAGES.map(path),
+        "times": OPENED,
+    });
+    let found = browser.run("times.mjs", &task);
+    let times = |page| {
+        let times = found[path(page)].as_array().into_iter().flatten();
+        times
+            .filter_map(|ms| Some(Duration::from_secs_f64(ms.as_f64()? / 1e3)))
+            .collect()
+    };
+    Ok(Some(PAGES.map(|page| (page, times(page))).to_vec()))
+}
 
 /// Under which a list's p95 is told.
 pub(super) fn p95(list: &str) -> String {

@@ -131,7 +131,7 @@ pub(super) const MEASURES: [Measure; 8] = [
     },
     Measure {
         name: "lists",
-        summary: "the first page of each list over 1,000,000 receipts, and intake at 2,000 per second beside it (some ten minutes)",
+        summary: "the first page of each list over 1,000,000 receipts, intake at 2,000 per second beside it, and the pages of the console (some ten minutes)",
         usual: false,
         run: listed,
     },
@@ -538,6 +538,19 @@ fn listed(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<(
             found.sample(lists::p95(list), lists::per_mille(took, 950));
         }
         server.wait_until_settled()?;
+    }
+    say("and how long a browser takes to open each page of the console");
+    let operator = server.operator.context("a host without a private listener")?;
+    match lists::open(operator)? {
+        Some(pages) => {
+            for (page, took) in pages {
+                found.sample(lists::opened(page), lists::per_mille(took, 950));
+            }
+        }
+        None => found.skip(
+            "pages of the console",
+            &anyhow::anyhow!("there is no Chromium with playwright-core here"),
+        ),
     }
     server.stop()?;
     books.stop()

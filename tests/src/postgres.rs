@@ -236,8 +236,7 @@ impl Postgres {
 
     /// Ends the server at once, as a crash does.
     pub fn kill(&mut self) {
-        end_all(&mut self.server);
-        let _ = std::fs::remove_file(self.folder.path().join("data/postmaster.pid"));
+        end_all(&mut self.server, &self.folder.path().join("data"));
     }
 
     /// Starts it on what it had.
@@ -247,8 +246,8 @@ impl Postgres {
 }
 
 /// Kills all of a server's processes at once, as a power cut would end them, and waits until they are gone: one that has a connection serves it until it
-/// hears of the others' end.
-pub fn end_all(server: &mut Child) {
+/// hears of the others' end. `data` is its folder.
+pub fn end_all(server: &mut Child, data: &Path) {
     let postmaster = server.id();
     let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
     let children = children.unwrap_or_default();
@@ -263,6 +262,13 @@ pub fn end_all(server: &mut Child) {
     while children.split_whitespace().any(is_running) && begun.elapsed() < Duration::from_secs(30) {
         thread::sleep(Duration::from_millis(2));
     }
+    // The kernel keeps the segment of memory by which servers of a folder know each other, and has room for some thousand of them.
+    let run = data.join("postmaster.pid");
+    let said = std::fs::read_to_string(&run).unwrap_or_default();
+    if let Some(segment) = said.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) {
+        let _ = done_quietly(Command::new("ipcrm").args(["-m", segment]));
+    }
+    let _ = std::fs::remove_file(run);
 }
 
 fn is_running(process: &str) -> bool {
@@ -334,7 +340,6 @@ impl std::fmt::Debug for Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        self.kill();
     }
 }

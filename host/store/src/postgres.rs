@@ -5,11 +5,13 @@
 //! other hosts changed. See `docs/decisions/0014-postgresql.md`.
 
 mod ahead;
+mod arrays;
 mod check;
 mod client;
 pub(crate) mod copy;
 mod dialect;
 mod footprint;
+mod gathered;
 mod hosts;
 mod listener;
 mod readers;

@@ -21,24 +21,29 @@ pub(super) struct Question {
 
 impl Question {
     pub(super) fn new(statement: usize, parameters: &[Value]) -> Self {
-        let mut bytes = Vec::with_capacity(32);
-        for parameter in parameters {
-            let (kind, value): (u8, &[u8]) = match parameter {
-                Value::Null => (0, &[]),
-                Value::Integer(number) => (1, &number.to_le_bytes()),
-                Value::Real(number) => (2, &number.to_le_bytes()),
-                Value::Text(text) => (3, text.as_bytes()),
-                Value::Blob(blob) => (4, blob),
-            };
-            bytes.push(kind);
-            bytes.extend_from_slice(&value.len().to_le_bytes());
-            bytes.extend_from_slice(value);
-        }
         Self {
             statement,
-            parameters: bytes,
+            parameters: bytes(parameters),
         }
     }
+}
+
+/// Values as bytes, which are different where one of them is.
+pub(super) fn bytes(parameters: &[Value]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(32);
+    for parameter in parameters {
+        let (kind, value): (u8, &[u8]) = match parameter {
+            Value::Null => (0, &[]),
+            Value::Integer(number) => (1, &number.to_le_bytes()),
+            Value::Real(number) => (2, &number.to_le_bytes()),
+            Value::Text(text) => (3, text.as_bytes()),
+            Value::Blob(blob) => (4, blob),
+        };
+        bytes.push(kind);
+        bytes.extend_from_slice(&value.len().to_le_bytes());
+        bytes.extend_from_slice(value);
+    }
+    bytes
 }
 
 /// The name of no table.

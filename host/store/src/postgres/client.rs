@@ -5,7 +5,8 @@
 //!
 //! Within a writer's transaction a change is sent and not waited for: its answer comes before the next that somebody waits for, and what it
 //! failed with is said then. What will be asked can be asked before (`ahead`), many questions at once; and rows get their numbers here, so
-//! that nobody waits for those either.
+//! that nobody waits for those either. Questions and changes of one kind are gathered and sent as one statement (`arrays`), before anything
+//! else is sent that could tell the difference.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -22,18 +23,20 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, IsNull, ToSql as ToWire, Type};
 
 use super::ahead::{Ahead, Found, Question};
+use super::arrays;
 use super::dialect::{Numbered, Translated, translate};
-use super::footprint::{Changed, Footprint};
+use super::footprint::Changed;
+use super::gathered::{Asking, Gathered, Gathering, Ready, bytes_of};
 use super::target::Target;
 use super::tls::explained;
 use crate::sql::{Column, Columns, Error, Kind, NextRow, Prepared, Result, Row, Rows, Sql, ToSql, Value, ValueRef};
 
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// What the server does with a statement that takes longer, with one that waits for a lock, and with a transaction whose host is silent.
-/// In milliseconds.
+/// What the server does with a statement that takes longer, with one that waits for a lock, and with a transaction whose host is silent, in
+/// milliseconds. And no statement is long enough for a compiler.
 const SETTINGS: &str = "SET statement_timeout = 10000; SET lock_timeout = 5000; SET idle_in_transaction_session_timeout = 15000; \
-                        SET client_min_messages = warning; SET search_path = tollgate, pg_catalog";
+                        SET client_min_messages = warning; SET jit = off; SET search_path = tollgate, pg_catalog";
 /// After this the server is thought to be gone. Longer than anything that it is allowed to take.
 const ANSWER_MAX: Duration = Duration::from_secs(12);
 /// The same where nobody waits for an answer: a whole table may be counted.
@@ -56,8 +59,11 @@ pub(super) struct Client {
     sends_ahead: Cell<bool>,
     /// Whether somebody only looks what will be asked: what is not answered yet is asked, and nothing is changed.
     looks_ahead: Cell<bool>,
+    gathered: RefCell<Gathered>,
     sent: RefCell<Sent>,
     ahead: RefCell<Ahead>,
+    /// Whether answers that came early are held against those of now.
+    compares: Cell<bool>,
     stopped_at_question: Cell<bool>,
     /// The last number of each table, as far as it is known within this transaction.
     numbers: RefCell<HashMap<String, i64>>,
@@ -79,21 +85,11 @@ enum Purpose {
     Number,
     /// It is kept for who asks.
     Answer(Question),
+    /// The last column of each row is the number of the question, from 1, that it answers.
+    Answers(Vec<Question>),
 }
 
 type SentAnswer = dyn Future<Output = std::result::Result<Vec<tokio_postgres::Row>, tokio_postgres::Error>> + Send;
-
-/// A statement that the server knows.
-struct Ready {
-    /// Of this connection's statements.
-    number: usize,
-    statement: tokio_postgres::Statement,
-    gives_number: bool,
-    writes: bool,
-    adds: bool,
-    numbered: Option<Numbered>,
-    footprint: Arc<Footprint>,
-}
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -147,8 +143,10 @@ impl Client {
             answer_max: Cell::new(ANSWER_MAX),
             sends_ahead: Cell::new(false),
             looks_ahead: Cell::new(false),
+            gathered: RefCell::default(),
             sent: RefCell::default(),
             ahead: RefCell::default(),
+            compares: Cell::new(false),
             stopped_at_question: Cell::new(false),
             numbers: RefCell::default(),
         })
@@ -156,6 +154,7 @@ impl Client {
 
     /// Waits for an answer, and for those of what was sent before. What one of them failed with comes first: it is why the answer fails.
     fn wait<T>(&self, answer: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>) -> Result<T> {
+        self.send_gathered()?;
         let runtime = self.runtime.as_ref().ok_or_else(|| away("the connection was ended"))?;
         let Sent {
             answers,
@@ -198,6 +197,20 @@ impl Client {
                 }
             }
             Purpose::Answer(question) => self.ahead.borrow_mut().answer(&question, rows),
+            Purpose::Answers(questions) => {
+                let mut answers: Vec<Vec<tokio_postgres::Row>> = questions.iter().map(|_| Vec::new()).collect();
+                for row in rows {
+                    let number: i64 = row.get(row.len() - 1);
+                    let at = usize::try_from(number - 1).ok();
+                    if let Some(answer) = at.and_then(|at| answers.get_mut(at)) {
+                        answer.push(row);
+                    }
+                }
+                let mut ahead = self.ahead.borrow_mut();
+                for (question, rows) in questions.iter().zip(answers) {
+                    ahead.answer(question, rows);
+                }
+            }
         }
     }
 
@@ -218,6 +231,91 @@ impl Client {
             let values: Vec<Lent<'_>> = values.iter().map(|value| Lent(value.into())).collect();
             let values: Vec<&(dyn ToWire + Sync)> = values.iter().map(|value| value as &(dyn ToWire + Sync)).collect();
             client.query(&ready.statement, &values).await
+        })
+    }
+
+    fn gather_question(&self, ready: &Arc<Ready>, question: Question, values: Vec<Value>) -> Result<()> {
+        if !self.gathered.borrow().changes.is_empty() {
+            self.send_gathered()?;
+        }
+        self.gathered.borrow_mut().ask(ready, question, values);
+        self.send_if_full()
+    }
+
+    /// Gathers a change, or sends it where it is no row of many.
+    fn gather_change(&self, ready: &Arc<Ready>, purpose: Purpose, values: Vec<Value>) -> Result<()> {
+        let by_arrays = ready.change_by_arrays().filter(|_| matches!(purpose, Purpose::Nothing));
+        if by_arrays.is_none() || !self.gathered.borrow().questions.is_empty() {
+            self.send_gathered()?;
+        }
+        let Some(by_arrays) = by_arrays else {
+            return self.send(purpose, ready, values);
+        };
+        let before = self.gathered.borrow_mut().change(ready, by_arrays, values);
+        before.map_or(Ok(()), |before| self.send_rows(before))?;
+        self.send_if_full()
+    }
+
+    fn send_if_full(&self) -> Result<()> {
+        let is_full = {
+            let gathered = self.gathered.borrow();
+            gathered.rows >= SENT_MAX || gathered.bytes >= SENT_BYTES_MAX
+        };
+        if is_full { self.send_gathered() } else { Ok(()) }
+    }
+
+    /// Sends what was gathered.
+    ///
+    /// # Errors
+    /// When something of it cannot be said; and then nothing of it is gathered any more.
+    pub(super) fn send_gathered(&self) -> Result<()> {
+        let Gathered { questions, changes, .. } = self.gathered.take();
+        for Asking { ready, questions, rows } in questions {
+            match &ready.by_arrays {
+                Some(many) if rows.len() > 1 => {
+                    self.send_arrays(Purpose::Answers(questions), &ready, &many.text, rows)?;
+                }
+                _ => {
+                    for (question, values) in questions.into_iter().zip(rows) {
+                        self.send(Purpose::Answer(question), &ready, values)?;
+                    }
+                }
+            }
+        }
+        changes.into_iter().try_for_each(|of| self.send_rows(of))
+    }
+
+    fn send_rows(&self, Gathering { ready, rows, .. }: Gathering) -> Result<()> {
+        match &ready.by_arrays {
+            Some(many) if rows.len() > 1 => self.send_arrays(Purpose::Nothing, &ready, &many.text, rows),
+            _ => rows
+                .into_iter()
+                .try_for_each(|values| self.send(Purpose::Nothing, &ready, values)),
+        }
+    }
+
+    /// Sends a statement for many rows of parameters.
+    fn send_arrays(&self, purpose: Purpose, ready: &Arc<Ready>, text: &str, rows: Vec<Vec<Value>>) -> Result<()> {
+        let parameters = ready.statement.params().len();
+        if let Some(row) = rows.iter().find(|row| row.len() != parameters) {
+            return Err(Error::Misused(format!(
+                "{} parameters instead of {parameters}",
+                row.len()
+            )));
+        }
+        let statement = self.ready_as(text, || Translated::of_arrays(text))?.statement.clone();
+        let bytes = rows.iter().flatten().map(bytes_of).sum::<usize>();
+        let client = Arc::clone(&self.client);
+        self.send_ahead(purpose, bytes, async move {
+            let column = |at: usize| {
+                rows.iter()
+                    .map(|row| Lent((&row[at]).into()))
+                    .collect::<Vec<Lent<'_>>>()
+            };
+            let columns: Vec<Vec<Lent<'_>>> = (0..parameters).map(column).collect();
+            let columns: Vec<&(dyn ToWire + Sync)> =
+                columns.iter().map(|column| column as &(dyn ToWire + Sync)).collect();
+            client.query(&statement, &columns).await
         })
     }
 
@@ -247,6 +345,8 @@ impl Client {
     pub(super) fn begin_sending(&self) -> Result<()> {
         self.forget();
         self.sends_ahead.set(true);
+        // In every second transaction: to compare, what was gathered has to be sent.
+        self.compares.set(cfg!(debug_assertions) && !self.compares.get());
         let client = Arc::clone(&self.client);
         self.send_ahead(Purpose::Nothing, 0, async move {
             client.batch_execute("BEGIN").await.map(|()| Vec::new())
@@ -279,7 +379,7 @@ impl Client {
         self.ahead
             .borrow_mut()
             .ask(question.clone(), Arc::clone(&ready.footprint), values.clone());
-        self.send(Purpose::Answer(question), ready, values)
+        self.gather_question(ready, question, values)
     }
 
     /// An answer that was asked for before, if it still holds.
@@ -327,7 +427,7 @@ impl Client {
             purpose = Purpose::Number;
         }
         self.note_change(&ready, &values);
-        self.send(purpose, &ready, values)?;
+        self.gather_change(&ready, purpose, values)?;
         if let Some(Numbered { table, .. }) = numbered {
             self.numbers.borrow_mut().insert(table, self.last_number.get());
         }
@@ -360,6 +460,7 @@ impl Client {
 
     /// Takes a transaction back. What failed of it is of no interest any more.
     pub(super) fn roll_back(&self) -> Result<()> {
+        self.gathered.take();
         let _ = self.wait_for_all();
         self.batch("ROLLBACK")
     }
@@ -385,14 +486,20 @@ impl Client {
             numbered,
             footprint,
         } = translated();
+        let statement = self.wait(self.client.prepare(&text))?;
+        let by_arrays = match writes {
+            true => arrays::change(&text, statement.params(), &footprint),
+            false => arrays::question(&text, statement.params()),
+        };
         let ready = Arc::new(Ready {
             number: self.prepared.borrow().len(),
-            statement: self.wait(self.client.prepare(&text))?,
+            statement,
             gives_number,
             writes,
             adds: text.starts_with("INSERT"),
             numbered,
             footprint: Arc::new(footprint),
+            by_arrays,
         });
         self.prepared
             .borrow_mut()
@@ -500,14 +607,6 @@ fn kept(text: &str) -> Cow<'_, str> {
     }
 }
 
-fn bytes_of(value: &Value) -> usize {
-    match value {
-        Value::Text(text) => text.len(),
-        Value::Blob(bytes) => bytes.len(),
-        Value::Null | Value::Integer(_) | Value::Real(_) => size_of::<i64>(),
-    }
-}
-
 impl Prepared for Asked<'_> {
     fn execute(&mut self, parameters: &[&dyn ToSql]) -> Result<()> {
         let Self { client, ready } = self;
@@ -544,10 +643,10 @@ impl Prepared for Asked<'_> {
         };
         let rows = match answered {
             Some(rows) => {
-                if cfg!(debug_assertions) && !client.looks_ahead.get() {
+                if client.compares.get() && !client.looks_ahead.get() {
                     let now = self.wait(parameters)?;
                     assert!(
-                        are_same(&rows, &now),
+                        are_same(&rows, &now, ready.statement.columns().len()),
                         "what was asked ahead is answered otherwise now: {:?}",
                         ready.footprint
                     );
@@ -565,10 +664,10 @@ impl Prepared for Asked<'_> {
     }
 }
 
-fn are_same(rows: &[tokio_postgres::Row], others: &[tokio_postgres::Row]) -> bool {
+fn are_same(rows: &[tokio_postgres::Row], others: &[tokio_postgres::Row], columns: usize) -> bool {
     let values = |row: &tokio_postgres::Row| -> Vec<Option<Value>> {
         let value = |at| row.try_get::<_, Read<'_>>(at).ok().map(|Read(value)| value.into());
-        (0..row.len()).map(value).collect()
+        (0..columns).map(value).collect()
     };
     rows.iter().map(values).eq(others.iter().map(values))
 }

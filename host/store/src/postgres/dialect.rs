@@ -35,6 +35,19 @@ pub(super) struct Numbered {
     pub(super) text: String,
 }
 
+impl Translated {
+    /// A statement for many rows (`arrays`), whose footprint is looked at row by row.
+    pub(super) fn of_arrays(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            gives_number: false,
+            writes: true,
+            numbered: None,
+            footprint: Footprint::default(),
+        }
+    }
+}
+
 impl Numbered {
     pub(super) fn translated(&self) -> Translated {
         Translated {

@@ -97,6 +97,13 @@ impl Footprint {
         }
     }
 
+    /// The parameters, counted from 0, that columns of what is changed are equal to before it and after it.
+    pub(super) fn keys(&self) -> impl Iterator<Item = usize> {
+        self.change
+            .iter()
+            .flat_map(|change| change.equal.iter().map(|(_, at)| *at))
+    }
+
     /// Whether a statement with this footprint may change what one with that of `read` has answered.
     pub(super) fn may_change(&self, parameters: &[Value], read: &Self, of_read: &[Value]) -> bool {
         let Some(change) = &self.change else { return false };

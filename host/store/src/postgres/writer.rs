@@ -52,6 +52,8 @@ pub(super) const HOSTS: i64 = 0x746f_6c6c_6702;
 /// A host that is frozen within a transaction keeps the others from writing. The server ends that transaction after this, in milliseconds: before they give up
 /// waiting for its lock.
 const FROZEN_MAX: u64 = 3_000;
+/// Every statement of the writer finds its rows by an index. A plan is kept, and one that was made while a table was small would read all of it later.
+const AS_OF_LARGE_TABLES: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 /// How often a host that opens looks whether it is alone: one that has just ended is still seen for a moment.
 const ALONE_TRIES: u32 = 5;
 
@@ -469,7 +471,9 @@ impl Thread {
 
 fn connect(target: &Target) -> crate::sql::Result<Client> {
     let client = Client::connect(target)?;
-    client.batch(&format!("SET idle_in_transaction_session_timeout = {FROZEN_MAX}"))?;
+    client.batch(&format!(
+        "SET idle_in_transaction_session_timeout = {FROZEN_MAX}; {AS_OF_LARGE_TABLES}"
+    ))?;
     Ok(client)
 }
 
@@ -527,7 +531,10 @@ fn apply(link: &mut Link, group: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
     for work in group {
         work.apply(&mut transaction)?;
     }
-    Ok(Done::of(&mut transaction))
+    let done = Done::of(&mut transaction);
+    // What cannot be said is found out before the COMMIT, whose own outcome is another matter.
+    link.client.send_gathered()?;
+    Ok(done)
 }
 
 /// The place of a piece of work in its group: nobody has been answered, so none has to come before another.

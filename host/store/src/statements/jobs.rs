@@ -292,7 +292,7 @@ pub(crate) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
         return Ok(Settled::LeaseLost);
     }
     let state = job.state.next(JobEvent::from(&settlement.end))?;
-    will_ask(connection, job, settlement)?;
+    will_ask(transaction, job, settlement)?;
     if !reads_are_current(connection, &job.tenant, &run.plugin, &run.reads)? {
         return Ok(Settled::StaleState);
     }
@@ -300,7 +300,7 @@ pub(crate) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
         JobEnd::Done => growth(connection, &job.tenant, &run.plugin, &settlement.writes)?,
         _ => 0,
     };
-    if let Some(bytes) = over_quota(connection, &job.tenant, settlement, growth)? {
+    if let Some(bytes) = over_quota(transaction, &job.tenant, settlement, growth)? {
         return Ok(Settled::OverQuota { bytes });
     }
     let spent = match settlement.end {
@@ -348,7 +348,8 @@ pub(crate) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
 }
 
 /// Says what the settlement of a job is going to ask.
-fn will_ask(connection: &Connection, job: &Job, settlement: &Settlement) -> Result<(), Fault> {
+fn will_ask(transaction: &Transaction<'_>, job: &Job, settlement: &Settlement) -> Result<(), Fault> {
+    let connection = transaction.connection;
     let (tenant, plugin) = (job.tenant.as_str(), settlement.run.plugin.as_str());
     for read in &settlement.run.reads {
         connection.will_ask(STATE_VERSION, params![tenant, plugin, read.key])?;
@@ -356,7 +357,8 @@ fn will_ask(connection: &Connection, job: &Job, settlement: &Settlement) -> Resu
     for write in &settlement.writes {
         connection.will_ask(STATE_BYTES, params![tenant, plugin, write.key])?;
     }
-    if settlement.state_total_max.is_some() && !settlement.writes.is_empty() {
+    let total = transaction.known_state_total(&job.tenant, &settlement.run.plugin);
+    if settlement.state_total_max.is_some() && !settlement.writes.is_empty() && total.is_none() {
         connection.will_ask(STATE_TOTAL, params![tenant, plugin])?;
     }
     for granted in &settlement.actions {
@@ -434,7 +436,7 @@ pub(crate) fn state_total(connection: &Connection, tenant: &TenantName, plugin: 
 
 /// What the plugin's state would come to, if that is over its bound. What shrinks it, or leaves it as it is, is never too much.
 fn over_quota(
-    connection: &Connection,
+    transaction: &mut Transaction<'_>,
     tenant: &TenantName,
     settlement: &Settlement,
     growth: i64,
@@ -445,7 +447,7 @@ fn over_quota(
     if growth <= 0 {
         return Ok(None);
     }
-    let total = state_total(connection, tenant, &settlement.run.plugin)?;
+    let total = transaction.state_total(tenant, &settlement.run.plugin)?;
     let total = u64::try_from(total + growth).unwrap_or(0);
     Ok((total > most).then_some(total))
 }
@@ -509,13 +511,7 @@ fn write_state(
                 .execute(params![tenant.as_str(), plugin.as_str(), write.key])?,
         };
     }
-    connection
-        .prepare_cached(
-            "INSERT INTO plugin_state_totals (tenant, plugin, bytes) VALUES (?1, ?2, ?3) \
-             ON CONFLICT (tenant, plugin) DO UPDATE SET bytes = plugin_state_totals.bytes + excluded.bytes",
-        )?
-        .execute(params![tenant.as_str(), plugin.as_str(), growth])?;
-    Ok(())
+    transaction.grow_state(tenant, plugin, growth)
 }
 
 fn append_run(

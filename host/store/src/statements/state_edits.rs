@@ -124,12 +124,7 @@ pub(crate) fn edit(transaction: &mut Transaction<'_>, edit: &StateEdit) -> Resul
             .prepare_cached("DELETE FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3")?
             .execute(params![tenant, plugin, edit.key])?,
     };
-    connection
-        .prepare_cached(
-            "INSERT INTO plugin_state_totals (tenant, plugin, bytes) VALUES (?1, ?2, ?3) \
-             ON CONFLICT (tenant, plugin) DO UPDATE SET bytes = plugin_state_totals.bytes + excluded.bytes",
-        )?
-        .execute(params![tenant, plugin, bytes(&edit.value) - bytes(&before.value)])?;
+    transaction.grow_state(&edit.tenant, &edit.plugin, bytes(&edit.value) - bytes(&before.value))?;
     let version = if edit.value.is_some() { version } else { 0 };
     transaction.state.push(StateChange {
         tenant: edit.tenant.clone(),

@@ -7,6 +7,7 @@ use tollgate_core::state::StateValue;
 
 use super::fault::Fault;
 use super::head::{ChainHead, read_chain_head, write_chain_head};
+use super::jobs;
 use super::receipts::{ReceiptsWriter, View};
 use crate::Topic;
 use crate::sql::{Connection, OptionalExtension as _, params};
@@ -25,6 +26,8 @@ pub(crate) struct Transaction<'a> {
     pub(crate) must_sync: bool,
     /// Plugin state that it wrote.
     pub(crate) state: Vec<StateChange>,
+    /// How much state plugins have in all, in bytes, as far as it was asked: with what was written since.
+    pub(crate) state_totals: HashMap<(TenantName, PluginName), i64>,
     /// What it changed that hosts keep in memory.
     pub(crate) changed: Vec<Topic>,
 }
@@ -48,6 +51,7 @@ impl<'a> Transaction<'a> {
             outbox_ready: false,
             must_sync: false,
             state: Vec::new(),
+            state_totals: HashMap::new(),
             changed: Vec::new(),
         }
     }
@@ -55,6 +59,35 @@ impl<'a> Transaction<'a> {
     /// For what readers ask as well.
     pub(crate) fn view(&self) -> View<'_> {
         View::new(self.connection, &*self.memory.receipts)
+    }
+
+    /// How much state a plugin has for a tenant in all, in bytes of keys and values.
+    pub(crate) fn state_total(&mut self, tenant: &TenantName, plugin: &PluginName) -> Result<i64, Fault> {
+        if let Some(total) = self.known_state_total(tenant, plugin) {
+            return Ok(total);
+        }
+        let total = jobs::state_total(self.connection, tenant, plugin)?;
+        self.state_totals.insert((tenant.clone(), plugin.clone()), total);
+        Ok(total)
+    }
+
+    /// The same where it was asked before.
+    pub(crate) fn known_state_total(&self, tenant: &TenantName, plugin: &PluginName) -> Option<i64> {
+        self.state_totals.get(&(tenant.clone(), plugin.clone())).copied()
+    }
+
+    /// Notes that a plugin's state became larger by so many bytes of keys and values, or smaller.
+    pub(crate) fn grow_state(&mut self, tenant: &TenantName, plugin: &PluginName, bytes: i64) -> Result<(), Fault> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO plugin_state_totals (tenant, plugin, bytes) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT (tenant, plugin) DO UPDATE SET bytes = plugin_state_totals.bytes + excluded.bytes",
+            )?
+            .execute(params![tenant.as_str(), plugin.as_str(), bytes])?;
+        if let Some(total) = self.state_totals.get_mut(&(tenant.clone(), plugin.clone())) {
+            *total += bytes;
+        }
+        Ok(())
     }
 
     /// The number of an origin, made when it is new.

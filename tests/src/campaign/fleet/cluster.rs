@@ -181,8 +181,7 @@ impl Node {
     }
 
     fn kill(&mut self) {
-        end_all(&mut self.process);
-        let _ = std::fs::remove_file(self.place.join("data/postmaster.pid"));
+        end_all(&mut self.process, &self.place.join("data"));
     }
 }
 
