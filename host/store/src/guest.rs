@@ -21,7 +21,7 @@ use crate::sql::{Connection, Driver, Hosted, OptionalExtension as _, Sql, params
 use crate::statements::fault::Fault;
 use crate::statements::receipts::{Layout, Rows, View};
 use crate::statements::schema::{MIGRATIONS, SCHEMA_VERSION};
-use crate::statements::transaction::{Memory, Transaction, transact};
+use crate::statements::transaction::{Memory, Transaction, state_total, transact};
 use crate::statements::{
     admit, budgets, bulks, counts, deliveries, issues, jobs, lists, outbox, pauses, quarantine, replay, resends,
     reviews, set_aside, trace, unfinished,
@@ -741,7 +741,7 @@ fn snapshot_state(
     bytes_max: usize,
     keys: Vec<String>,
 ) -> Result<StateSnapshot, Fault> {
-    let bytes = jobs::state_total(connection, tenant, plugin)?;
+    let bytes = state_total(connection, tenant, plugin)?;
     if usize::try_from(bytes).map_or(true, |bytes| bytes > bytes_max) {
         let read = |key: String| {
             let StateValue { version, value } = jobs::read_state(connection, tenant, plugin, &key)?;

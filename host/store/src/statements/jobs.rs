@@ -16,7 +16,7 @@ use super::outbox;
 use super::pauses::{self, Paused};
 use super::reviewed;
 use super::rows::{self, get, id, signed, to_json};
-use super::transaction::{StateChange, Transaction};
+use super::transaction::{STATE_TOTAL, StateChange, Transaction};
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
 use crate::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement};
 
@@ -28,7 +28,6 @@ const RECORDED: &str = "SELECT id, content_digest FROM actions \
      WHERE operation_key = ?1 AND tenant = ?2 AND namespace = ?3 AND kind = ?4 AND conflict = 0";
 const STATE_VERSION: &str = "SELECT version FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3";
 const STATE_BYTES: &str = "SELECT length(value) FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3";
-const STATE_TOTAL: &str = "SELECT bytes FROM plugin_state_totals WHERE tenant = ?1 AND plugin = ?2";
 /// A key that does not exist.
 const ABSENT: StateValue = StateValue {
     version: 0,
@@ -423,15 +422,6 @@ fn growth(
         growth += write.value.as_ref().map_or(0, |value| bytes(value.len() as i64)) - before.map_or(0, bytes);
     }
     Ok(growth)
-}
-
-/// What the plugin has for the tenant in all, in bytes of keys and values.
-pub(crate) fn state_total(connection: &Connection, tenant: &TenantName, plugin: &PluginName) -> Result<i64, Fault> {
-    let total = connection
-        .prepare_cached(STATE_TOTAL)?
-        .query_row(params![tenant.as_str(), plugin.as_str()], |row| row.get(0))
-        .optional()?;
-    Ok(total.unwrap_or(0))
 }
 
 /// What the plugin's state would come to, if that is over its bound. What shrinks it, or leaves it as it is, is never too much.

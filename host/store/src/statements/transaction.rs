@@ -7,7 +7,6 @@ use tollgate_core::state::StateValue;
 
 use super::fault::Fault;
 use super::head::{ChainHead, read_chain_head, write_chain_head};
-use super::jobs;
 use super::receipts::{ReceiptsWriter, View};
 use crate::Topic;
 use crate::sql::{Connection, OptionalExtension as _, params};
@@ -66,7 +65,7 @@ impl<'a> Transaction<'a> {
         if let Some(total) = self.known_state_total(tenant, plugin) {
             return Ok(total);
         }
-        let total = jobs::state_total(self.connection, tenant, plugin)?;
+        let total = state_total(self.connection, tenant, plugin)?;
         self.state_totals.insert((tenant.clone(), plugin.clone()), total);
         Ok(total)
     }
@@ -192,4 +191,16 @@ pub(crate) fn transact<T>(
         let _ = connection.execute("ROLLBACK", []);
     }
     done
+}
+
+/// Of what a plugin has for a tenant the bytes in all.
+pub(crate) const STATE_TOTAL: &str = "SELECT bytes FROM plugin_state_totals WHERE tenant = ?1 AND plugin = ?2";
+
+/// What the plugin has for the tenant in all, in bytes of keys and values.
+pub(crate) fn state_total(connection: &Connection, tenant: &TenantName, plugin: &PluginName) -> Result<i64, Fault> {
+    let total = connection
+        .prepare_cached(STATE_TOTAL)?
+        .query_row(params![tenant.as_str(), plugin.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(total.unwrap_or(0))
 }
