@@ -69,8 +69,11 @@ pub(super) fn opened(page: &str) -> String {
     format!("page /console{page}: p95 ms")
 }
 
+/// How long each page took to open, time by time.
+pub(super) type Opened = Vec<(&'static str, Vec<Duration>)>;
+
 /// How long each page of the console took in a browser, until it was loaded; none where there is no browser.
-pub(super) fn open(operator: u16) -> anyhow::Result<Option<BTreeMap<&'static str, Vec<Duration>>>> {
+pub(super) fn open(operator: u16) -> anyhow::Result<Option<Opened>> {
     let Some(browser) = Browser::installed() else {
         return Ok(None);
     };
@@ -93,7 +96,7 @@ pub(super) fn open(operator: u16) -> anyhow::Result<Option<BTreeMap<&'static str
             .filter_map(|ms| Some(Duration::from_secs_f64(ms.as_f64()? / 1e3)))
             .collect()
     };
-    Ok(Some(PAGES.map(|page| (page, times(page))).into()))
+    Ok(Some(PAGES.map(|page| (page, times(page))).to_vec()))
 }
 
 /// Under which a list's p95 is told.

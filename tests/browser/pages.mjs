@@ -19,6 +19,9 @@ const parts = (html) => {
   return [plain.slice(from, to), around.replace(/<title>[^<]*<\/title>| aria-current="page"/g, "")];
 };
 
+// How secrets begin is no secret: a provider's own notes say it.
+const shows = (text, secret) => (secret.endsWith("_") ? new RegExp(`${secret}[A-Za-z0-9+/_-]`).test(text) : text.includes(secret));
+
 // The four forms of a page, in the order that changes least from one to the next. Of the other colours only colours can be wrong.
 const colours = { runOnly: ["color-contrast", "link-in-text-block"] };
 const forms = [
@@ -52,7 +55,7 @@ const visit = async (role, token, pages, isFirst) => {
     const answer = await context.request.get(`${task.base}${path}`);
     const text = await answer.text();
     if (!/<title>[^<]* · Tollgate<\/title>/.test(text)) say(`has no title: ${answer.status()}`);
-    for (const secret of task.secrets) if (text.includes(secret)) say(`shows the secret ${secret}`);
+    for (const secret of task.secrets) if (shows(text, secret)) say(`shows the secret ${secret}`);
     const ids = [...text.matchAll(/ id="([^"]*)"/g)].map(([, id]) => id);
     for (const id of ids.filter((id, at) => ids.indexOf(id) !== at)) say(`has the id ${id} twice`);
     const news = parts(text).filter((part) => !seen.has(part));
@@ -61,7 +64,7 @@ const visit = async (role, token, pages, isFirst) => {
     documents += 1;
     await page.goto(`${task.base}${path}`);
     const shown = await page.content();
-    for (const secret of task.secrets) if (shown.includes(secret)) say(`shows the secret ${secret}`);
+    for (const secret of task.secrets) if (shows(shown, secret)) say(`shows the secret ${secret}`);
     // The page's rules let no script in but its own, so axe comes by the debugger.
     await page.evaluate(axe);
     for (const { width, colorScheme, rules } of forms) {

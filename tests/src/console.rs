@@ -18,6 +18,7 @@ pub const HOSTILE: &str = "<script>document.title='owned'</script>\u{202e}\"'>&a
 
 /// What acme set itself.
 const OWN: &str = "# ours, <b>not</b> the operator's\n[sources.own]\nprovider = \"generic-hmac\"\nsecrets = [{ id = \"a\", value = { store = \"own\" } }]\n\
+                   [sources.pay]\nprovider = \"stripe\"\nsecrets = [{ id = \"a\", value = { store = \"own\" } }]\n\
                    [destinations.box]\nkind = \"pull\"\n";
 
 /// A host with two tenants. Of `acme` there is something of everything: delivered, tried again, given up, held, in conflict, in quarantine,
@@ -367,6 +368,9 @@ pub fn pages(stage: &Stage) -> Vec<String> {
         "/set/route?tenant=acme&runs=body",
         "/set/destination?tenant=acme&kind=push",
         "/set/destination?tenant=acme&kind=pull",
+        "/set/destination?tenant=acme&kind=email",
+        "/set/source?tenant=acme&provider=stripe",
+        "/set/change-source?tenant=acme&name=pay",
         "/set/destination?tenant=acme&name=box",
         "/set/rotate?tenant=acme&name=own",
         "/set/end-key?tenant=acme&name=own&key=a",

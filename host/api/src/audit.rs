@@ -51,8 +51,8 @@ impl AuditQuery {
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct Audit {
-    /// The changes that the caller may see, the newest first. Of an issue it is the last one that somebody made; what was done to one
-    /// event (replays, decisions, sending again) stands in its trace.
+    /// The changes that the caller may see, the newest first. Of an issue it is the last one that somebody made. What one request did to
+    /// several events (replays, decisions, sending again) is one line: the trace of each has its own. Of a replay `actor` has the reason as well.
     pub changes: Vec<RegistryLine>,
     /// The chain of the whole host's receipts; null for whoever is of one tenant.
     pub chain: Option<ChainView>,

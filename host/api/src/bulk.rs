@@ -356,6 +356,9 @@ pub struct AbortBody {
     /// The reason, for the history.
     #[serde(default)]
     pub why: String,
+    /// Returns what would be done, and changes nothing.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 impl AbortBody {

@@ -127,8 +127,8 @@ macro_rules! calls {
 }
 
 calls! {
-    /// What people changed, and why: plugins and routes, settings and secrets, pauses, tokens and links, bulk actions, issues; and how far the
-    /// chain of receipts goes. Everybody sees what the other calls show them of it
+    /// What people changed, and why: plugins and routes, settings and secrets, pauses, tokens and links, bulk actions, issues, replays,
+    /// sending again and decisions; and how far the chain of receipts goes. Everybody sees what the other calls show them of it
     Audit = Get "/v1/audit" needs PluginRead {
         query: audit::AuditQuery,
         answer: audit::Audit,

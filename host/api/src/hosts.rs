@@ -108,6 +108,9 @@ pub struct DrainBody {
     /// Who asks, beside the name of the token.
     #[serde(default)]
     pub actor: String,
+    /// Returns what would be done, and changes nothing.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 impl DrainBody {

@@ -184,6 +184,9 @@ pub struct IssueBody {
     /// The reason, kept with it.
     #[serde(default)]
     pub why: String,
+    /// Returns what would be done, and changes nothing.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 impl IssueBody {
@@ -246,6 +249,7 @@ mod tests {
                 state: state.to_owned(),
                 actor: "ana".to_owned(),
                 why: why.to_owned(),
+                dry_run: false,
             };
             body.checked(IssueId(7), UnixMillis(0))
         };

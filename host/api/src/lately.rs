@@ -31,12 +31,32 @@ pub struct LatelyStep {
     pub jobs_waiting: Option<u64>,
     /// Deliveries that waited at its end; null where the store did not say.
     pub deliveries_waiting: Option<u64>,
+    /// How long the oldest of those has waited, in seconds; null where none does, or the store did not say.
+    pub oldest_s: Option<u64>,
+    /// What runs of jobs came to.
+    pub jobs_ended: Ended,
+    /// What attempts to deliver came to; none is held.
+    pub deliveries_ended: Ended,
     /// How long the commits took that acknowledgements waited for.
     pub admit: Took,
     /// How long runs of plugins took.
     pub run: Took,
     /// How long attempts to deliver took.
     pub deliver: Took,
+}
+
+/// What things came to that ended in one step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct Ended {
+    /// They are done: a job with its actions recorded, a delivery taken by its destination.
+    pub done: u64,
+    /// They failed, and are tried again.
+    pub again: u64,
+    /// They wait for a person.
+    pub held: u64,
+    /// They were given up.
+    pub dead: u64,
 }
 
 /// How long things took that ended in one step.

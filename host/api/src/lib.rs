@@ -23,6 +23,8 @@ pub mod issues;
 pub mod hosts;
 pub mod lately;
 pub mod lists;
+#[cfg(feature = "document")]
+pub mod page;
 pub mod pauses;
 pub mod plugins;
 pub mod portal;

@@ -79,6 +79,10 @@ pub struct SettingsPart {
     /// Of a source the path of its URL; of a route the destinations that it sends to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to: Vec<String>,
+    /// Of a source: the URL to paste into the provider, where the operator says where the public listener is reached (`public_url` in
+    /// `[edge]`), or the source has a `public_url` of its own. Null otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// Of a source: what receipts call the secrets that verify its events, and when they do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<SourceKey>,

@@ -98,11 +98,11 @@ pub struct TestDelivery {
     pub destination: DestinationName,
     /// Whether it was not sent.
     pub dry_run: bool,
-    /// Where it goes; of a destination of the operator's file without what stands behind the host.
+    /// Where it goes, `mailto:` where people are written to; of a destination of the operator's file without what stands behind the host.
     pub url: String,
     /// Its `webhook-id`, which says that it is a test.
     pub message_id: String,
-    /// The names of its headers. Their values may be secret.
+    /// The names of its headers, whose values may be secret; none of an e-mail.
     pub headers: Vec<String>,
     /// What is sent.
     pub body: String,

@@ -14,6 +14,9 @@ pub struct WhoAmI {
     pub role: String,
     /// The only tenant that the token sees; null for the whole host.
     pub tenant: Option<TenantName>,
+    /// Whose things the token shows: its tenant, or of the whole host the tenants that it runs, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<TenantName>,
     /// What its holder may do, by the words of `x-permission`. A tenant's token may do it to that tenant only.
     pub permissions: Vec<String>,
     /// From when on the token proves nothing (RFC 3339); absent where it ends only by revocation.
@@ -41,6 +44,7 @@ impl WhoAmI {
             name: caller.name.clone(),
             role: caller.role.to_string(),
             tenant: caller.tenant.clone(),
+            tenants: caller.tenant.iter().cloned().collect(),
             permissions: may.map(|permission| permission.as_str().to_owned()).collect(),
             ends_at: caller.ends_at.map(|at| at.to_string()),
             may: listed(caller.role),

@@ -42,10 +42,10 @@ pub(super) enum Command {
                       not be read."
     )]
     Checkpoint(Write),
-    /// Show what people changed, and why: plugins and routes, settings and secrets, pauses, tokens and links, bulk actions, issues
+    /// Show what people changed, and why: plugins and routes, settings and secrets, pauses, tokens and links, bulk actions, issues, replays, decisions
     #[command(
-        after_help = "A host is asked for it, not the store's files. Of an issue it is the last change that somebody made; what was done to one event \
-                      stands in `tollgate trace`. A tenant's token sees what is the tenant's.\n\n\
+        after_help = "A host is asked for it, not the store's files. Of an issue it is the last change that somebody made. What one request did to several \
+                      events is one line; `tollgate trace` shows it of each. A tenant's token sees what is the tenant's.\n\n\
                       Exit status: 0 shown, 1 nothing was changed yet, 2 the question cannot be asked."
     )]
     Changes {

@@ -70,6 +70,9 @@ pub(super) enum Command {
         /// Why, kept with it
         #[arg(long, default_value = "", hide_default_value = true)]
         why: String,
+        /// Show what it would be, and change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -109,11 +112,19 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
             let bulk = shown_at(&target, named(&id)?)?;
             tell(&target, &bulk)
         }
-        Command::Abort { target, id, why } => {
+        Command::Abort {
+            target,
+            id,
+            why,
+            dry_run,
+        } => {
             let (actor, place) = (ask::actor(), ask::host_or_app(&target)?);
             let path = BulkPath { bulk: named(&id)? };
-            let body = AbortBody { actor, why };
+            let body = AbortBody { actor, why, dry_run };
             let bulk = registry::asked_at::<calls::AbortBulk>(place, &path, &Nothing {}, &body)?;
+            if dry_run && !target.json {
+                anstream::println!("nothing was changed; it would be:");
+            }
             tell(&target, &bulk)
         }
     }

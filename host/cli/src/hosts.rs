@@ -8,6 +8,7 @@ use tollgate_store::{Control as _, Views as _};
 
 use super::show::{BAD, BOLD, DIM, GOOD, WARN, counted};
 use super::{Exit, Refused, Target, Usage, ask, print_json, wire};
+use tollgate_server::operator::would_drain;
 use tollgate_server::{clock, config};
 
 #[derive(clap::Subcommand)]
@@ -29,6 +30,9 @@ pub(super) enum Command {
         /// Why, for those who see it drained
         #[arg(long, default_value = "")]
         why: String,
+        /// Say what would be done, and change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -40,9 +44,17 @@ pub(super) fn run(target: &Target, command: Option<Command>) -> anyhow::Result<E
             host,
             undo,
             why,
+            dry_run,
         }) => {
             let host = host.parse().map_err(|error| Usage(format!("{error}")))?;
-            drain(native(&target)?, host, undo, why)
+            let actor = ask::actor();
+            let body = DrainBody {
+                undo,
+                why,
+                actor,
+                dry_run,
+            };
+            drain(native(&target)?, host, &body)
         }
     }
 }
@@ -148,26 +160,26 @@ fn ago(ms: u64) -> String {
     }
 }
 
-fn drain(target: &Target, host: HostName, undo: bool, why: String) -> anyhow::Result<Exit> {
-    let body = DrainBody {
-        undo,
-        why,
-        actor: ask::actor(),
-    };
+fn drain(target: &Target, host: HostName, body: &DrainBody) -> anyhow::Result<Exit> {
     let wanted = body.clone().checked(clock::now()).map_err(Usage)?;
     let path = HostPath { host: host.clone() };
-    let report: DrainReport = ask::write::<calls::DrainHost>(target, &path, &body, async |store, config| {
+    let report: DrainReport = ask::write::<calls::DrainHost>(target, &path, body, async |store, config| {
         if config.store.url.is_none() {
             let alone = "no host has this store open, and none shares it";
             return Err(Refused(alone.to_owned()).into());
         }
-        Ok(store.drain_host(host, wanted).await?)
+        Ok(match body.dry_run {
+            true => would_drain(store, host, wanted).await?,
+            false => store.drain_host(host, wanted).await?,
+        })
     })?;
     if target.json {
         print_json(&report)?;
     } else {
         let name = &report.host;
         match (&report.drain, report.changed) {
+            (Some(_), true) if body.dry_run => anstream::println!("{name} would claim nothing more"),
+            (None, true) if body.dry_run => anstream::println!("{name} would claim work again"),
             (Some(_), true) => {
                 anstream::println!("{name} claims nothing more from now on; what it still holds:  tollgate hosts")
             }

@@ -53,6 +53,9 @@ struct Says {
     /// Why, kept with it
     #[arg(long, default_value = "", hide_default_value = true)]
     why: String,
+    /// Show what it would be, and change nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
@@ -90,14 +93,23 @@ fn list(args: &ListArgs) -> anyhow::Result<Exit> {
 }
 
 fn say(says: Says, state: &str) -> anyhow::Result<Exit> {
-    let Says { target, id, why } = says;
+    let Says {
+        target,
+        id,
+        why,
+        dry_run,
+    } = says;
     let body = IssueBody {
         state: state.to_owned(),
         actor: ask::actor(),
         why,
+        dry_run,
     };
     let (place, path) = (ask::host_or_app(&target)?, path(&id)?);
     let issue = registry::asked_at::<calls::ChangeIssue>(place, &path, &Nothing {}, &body)?;
+    if dry_run && !target.json {
+        anstream::println!("nothing was changed; it would be:");
+    }
     tell(&target, &issue)
 }
 

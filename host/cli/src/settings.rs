@@ -274,6 +274,7 @@ fn part(part: &SettingsPart) {
         Whose::Route => "set by API",
     };
     let to = match part.to.as_slice() {
+        _ if part.url.is_some() => format!(" → {}", part.url.as_deref().unwrap_or_default()),
         [] => String::new(),
         to => format!(" → {}", to.join(", ")),
     };

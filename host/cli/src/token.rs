@@ -4,6 +4,7 @@ use tollgate_api::tokens::{NewTokenBody, RevokeBody, RevokedToken, TokenPath, To
 use tollgate_api::whoami::WhoAmI;
 use tollgate_api::{Nothing, calls};
 use tollgate_core::access::Caller;
+use tollgate_core::ids::TenantName;
 use tollgate_core::mask;
 use tollgate_store::{Control as _, Views as _};
 
@@ -86,6 +87,10 @@ fn who_am_i(target: &Target) -> anyhow::Result<Exit> {
         let of = who.tenant.as_ref().map_or("the whole host", |tenant| tenant.as_str());
         anstream::println!("{good}{}{good:#}  {} of {of}", mask::shown(&who.name), who.role);
         anstream::println!("{dim}may{dim:#} {}", who.permissions.join(", "));
+        if who.tenant.is_none() && !who.tenants.is_empty() {
+            let tenants: Vec<_> = who.tenants.iter().map(TenantName::as_str).collect();
+            anstream::println!("{dim}tenants{dim:#} {}", tenants.join(", "));
+        }
     }
     Ok(Exit::Yes)
 }

@@ -171,6 +171,7 @@ impl Act {
                     state: given("decision").ok_or("say what becomes of it")?,
                     actor: ACTOR.to_owned(),
                     why: reason,
+                    dry_run: false,
                 },
             )),
             "pause" | "resume" => {
@@ -203,6 +204,7 @@ impl Act {
                     undo: what == "undrain",
                     why: reason,
                     actor: ACTOR.to_owned(),
+                    dry_run: false,
                 },
             )),
             "abort" => Ok(Self::Abort(
@@ -212,6 +214,7 @@ impl Act {
                 AbortBody {
                     actor: ACTOR.to_owned(),
                     why: reason,
+                    dry_run: false,
                 },
             )),
             "revoke" => Ok(Self::Revoke(
@@ -247,8 +250,9 @@ impl Act {
             Self::Token(body) => body.dry_run = dry_run,
             Self::Link(_, body) => body.dry_run = dry_run,
             Self::Revoke(_, body) => body.dry_run = dry_run,
-            // These calls have none: what they are about is looked at.
-            Self::Issue(..) | Self::Abort(..) | Self::Drain(..) => {}
+            Self::Issue(_, body) => body.dry_run = dry_run,
+            Self::Abort(_, body) => body.dry_run = dry_run,
+            Self::Drain(_, body) => body.dry_run = dry_run,
         }
         self
     }

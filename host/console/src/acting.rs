@@ -6,11 +6,15 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{StatusCode, Uri};
+use tollgate_api::issues::IssuePath;
 use tollgate_api::replay::{ReplayReport, ReplayedWork};
 use tollgate_api::resend::ResendReport;
 use tollgate_api::set_aside::ReviewReport;
 use tollgate_api::settings::{SecretChange, SettingsChange};
+use tollgate_api::trace::{Trace, TraceParameters};
 use tollgate_api::{Nothing, calls};
+use tollgate_core::admission::Disposition;
+use tollgate_core::ids::TenantName;
 use tollgate_core::mask;
 use tollgate_core::registry::Step;
 
@@ -18,14 +22,15 @@ use crate::Console;
 use crate::act::{Act, Binding};
 use crate::asked::Trouble;
 use crate::did;
-use crate::fields::{NO_REASON, Unfit};
+use crate::fields::{NO_REASON, Unfit, Wrote};
 use crate::outcome::{Outcome, would};
 use crate::page::{Frame, show, show_as};
-use crate::table::{Cell, Part, Table, address, event_page};
+use crate::settings::source_page;
+use crate::table::{Cell, Part, Table, address, event_page, route_page};
 use crate::timeline::reviewed;
-use crate::visit::{Filled, Visit, asked, field, own_place};
+use crate::visit::{Filled, Visit, asked, field, named, own_place};
 use crate::words::counted;
-use crate::{given, overseen};
+use crate::{given, issues, overseen};
 
 #[derive(Template)]
 #[template(path = "act.html")]
@@ -35,6 +40,8 @@ struct Form {
     about: &'static str,
     /// Fields that say of what, as they were given.
     of: Vec<(String, String)>,
+    /// What whoever decides should know of it.
+    facts: Vec<(&'static str, Part)>,
     /// What stands over the choices.
     asks: &'static str,
     choices: Vec<Choice>,
@@ -79,9 +86,13 @@ struct Done {
     warnings: Vec<String>,
     /// What is shown this once.
     secret: String,
+    /// Where it goes on.
+    then: Vec<Part>,
     back: String,
 }
 
+/// Ways to go on from what was done.
+const THEN_MAX: usize = 3;
 /// Names of fields that say of what something is done.
 const OF: [&str; 14] = [
     "issue",
@@ -101,11 +112,24 @@ const OF: [&str; 14] = [
 ];
 
 /// `GET /console/act/{what}`: the form.
-pub(crate) async fn form(visit: Visit, Path(what): Path<String>, uri: Uri) -> Result<Response, Trouble> {
-    Ok(show(&blank(&visit, &what, &asked(&uri), String::new())?))
+pub(crate) async fn form(
+    State(console): State<Arc<Console>>,
+    visit: Visit,
+    Path(what): Path<String>,
+    uri: Uri,
+) -> Result<Response, Trouble> {
+    Ok(show(
+        &blank(&console, &visit, &what, &asked(&uri), String::new()).await?,
+    ))
 }
 
-fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) -> Result<Form, Trouble> {
+async fn blank(
+    console: &Console,
+    visit: &Visit,
+    what: &str,
+    fields: &[(String, String)],
+    wrong: String,
+) -> Result<Form, Trouble> {
     let id = field(fields, "id");
     let (title, about) = match what {
         "replay" => (
@@ -146,11 +170,13 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
         let value = field(fields, name);
         (!value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
     });
+    let back = back(what, fields);
     Ok(Form {
-        frame: Frame::of(visit, title),
+        frame: Frame::of(visit, title).within(&back),
         what: what.to_owned(),
         about,
         of: of.collect(),
+        facts: known(console, visit, what, fields).await,
         asks: match what {
             "issue" => "What becomes of it?",
             _ => "What is it?",
@@ -163,9 +189,54 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
         chosen: field(fields, "decision").to_owned(),
         fields: fields.to_vec(),
         why: field(fields, "why").to_owned(),
-        back: back(what, fields),
+        back,
         wrong,
     })
+}
+
+/// What is known of what is decided about: the event and why it waits, or what fails. Where nothing is, the call says so in its turn.
+async fn known(console: &Console, visit: &Visit, what: &str, fields: &[(String, String)]) -> Vec<(&'static str, Part)> {
+    let token = &visit.visitor.token;
+    match what {
+        "review" => {
+            let id = field(fields, "id");
+            let query = TraceParameters {
+                id: Some(id.to_owned()),
+                limit: Some(1),
+                ..TraceParameters::default()
+            };
+            let found = console.read::<calls::Trace>(token, &query).await;
+            let Some(Trace { receipt, jobs, .. }) = found.ok().and_then(|found| found.into_iter().next()) else {
+                return Vec::new();
+            };
+            let event = format!("{} {}", receipt.event_type, receipt.event_id);
+            let mut facts = vec![("Event", Part::told(&event).to(event_page(receipt.id)))];
+            let job = jobs.iter().find(|job| job.id.to_string() == id);
+            let why = match (&receipt.disposition, job) {
+                (_, Some(job)) => job.reason.as_deref(),
+                (Disposition::Held { reason }, None) => Some(reason.as_str()),
+                (_, None) => None,
+            };
+            facts.extend(why.map(|why| ("Why it waits", Part::told(why))));
+            if let (Some(family), Some(subject)) = (&receipt.family, &receipt.subject) {
+                facts.push(("Lifecycle", Part::told(&format!("{family} of {subject}"))));
+            }
+            facts
+        }
+        "issue" => {
+            let Ok(issue) = named("issue", field(fields, "issue")) else {
+                return Vec::new();
+            };
+            let (path, nothing) = (IssuePath { issue }, Nothing {});
+            let found = console.ask::<calls::ShowIssue>(token, &path, &nothing, &nothing).await;
+            let Ok(found) = found else { return Vec::new() };
+            vec![
+                ("What fails", issues::what(&found)),
+                ("What to do first", Part::told(&found.first_action)),
+            ]
+        }
+        _ => Vec::new(),
+    }
 }
 
 impl Form {
@@ -300,15 +371,13 @@ pub(crate) async fn preview(
         Ok(act) => looked_at(&console, &visit, act, form.get("why"), back(&what, &form.0)).await,
         Err(says) => Err(Unfit::said(says)),
     };
-    match looked {
-        Err(Unfit::Wrong(wrong)) => {
-            let says: Vec<_> = wrong.into_iter().map(|(_, says)| says).collect();
-            let page = blank(&visit, &what, &form.0, says.join("; "))?;
-            Ok(show_as(StatusCode::BAD_REQUEST, &page))
-        }
-        Err(Unfit::Trouble(trouble)) => Err(trouble),
-        Ok(page) => Ok(page),
-    }
+    let wrong = match looked {
+        Ok(page) => return Ok(page),
+        Err(unfit) => unfit.wrong(Wrote::Fields)?,
+    };
+    let says: Vec<_> = wrong.into_iter().map(|(_, says)| says).collect();
+    let page = blank(&console, &visit, &what, &form.0, says.join("; ")).await?;
+    Ok(show_as(StatusCode::BAD_REQUEST, &page))
 }
 
 /// Shows what an act comes to, and keeps it for whoever confirms it.
@@ -342,7 +411,7 @@ pub(crate) async fn looked_at_with(
         .keep(visit.session.expose(), act, (console.host.now)())
         .ok_or_else(|| Trouble::new(StatusCode::UNAUTHORIZED, "your session is over"))?;
     Ok(show(&Confirm {
-        frame: Frame::of(visit, "Look at it first"),
+        frame: Frame::of(visit, "Look at it first").within(&back),
         number,
         says: outcome.says,
         table: outcome.table,
@@ -371,14 +440,16 @@ pub(crate) async fn confirm(
         )
     })?;
     let outcome = done(&console, &visit, act, false).await?;
+    let back = own_place(form.get("back"));
     Ok(show(&Done {
-        frame: Frame::of(&visit, "Done"),
+        frame: Frame::of(&visit, "Done").within(back),
         says: outcome.says,
         table: outcome.table,
         text: outcome.text,
         warnings: outcome.warnings,
         secret: outcome.secret,
-        back: own_place(form.get("back")).to_owned(),
+        then: outcome.then,
+        back: back.to_owned(),
     }))
 }
 
@@ -415,12 +486,13 @@ async fn done(console: &Console, visit: &Visit, act: Act, dry_run: bool) -> Resu
                 ..Outcome::said(would(body.dry_run, lifted.len(), "version", "let run again"))
             }
         }
-        Act::Settings(path, body) => {
-            configured(&console.ask::<calls::SetSettings>(token, &path, &nothing, &body).await?)
-        }
+        Act::Settings(path, body) => configured(
+            &path.tenant,
+            &console.ask::<calls::SetSettings>(token, &path, &nothing, &body).await?,
+        ),
         Act::SettingsAndShow(path, body) => {
             let change = console.ask::<calls::SetSettings>(token, &path, &nothing, &body).await?;
-            let mut outcome = configured(&change);
+            let mut outcome = configured(&path.tenant, &change);
             match &body.secret {
                 Some(secret) if body.dry_run => outcome.warnings.push(format!(
                     "A secret {} is made and sealed. It is shown once, when this is done.",
@@ -466,7 +538,7 @@ async fn done(console: &Console, visit: &Visit, act: Act, dry_run: bool) -> Resu
             let change = console
                 .ask::<calls::RollBackSettings>(token, &path, &nothing, &body)
                 .await?;
-            configured(&change)
+            configured(&path.tenant, &change)
         }
         Act::Secret(path, body) => {
             let done = if body.dry_run { "would be set" } else { "is set" };
@@ -478,12 +550,12 @@ async fn done(console: &Console, visit: &Visit, act: Act, dry_run: bool) -> Resu
             };
             secret(&change, format!("The secret {} {done}{again}.", change.name))
         }
-        Act::Issue(path, body) => overseen::issue(console, token, path, &body, dry_run).await?,
+        Act::Issue(path, body) => overseen::issue(console, token, path, &body).await?,
         Act::Bulk(body) => overseen::bulk(console, token, *body).await?,
-        Act::Abort(path, body) => overseen::abort(console, token, path, &body, dry_run).await?,
+        Act::Abort(path, body) => overseen::abort(console, token, path, &body).await?,
         Act::Pause(place, body) => overseen::pause(console, token, &place, &body).await?,
         Act::Resume(place, body) => overseen::resume(console, token, &place, &body).await?,
-        Act::Drain(path, body) => overseen::drain(console, token, &path, &body, dry_run).await?,
+        Act::Drain(path, body) => overseen::drain(console, token, &path, &body).await?,
         Act::Token(body) => given::token(console, token, &body).await?,
         Act::Link(path, body) => given::link(console, token, &path, &body).await?,
         Act::Revoke(path, body) => given::revoke(console, token, &path, &body).await?,
@@ -498,59 +570,74 @@ async fn done(console: &Console, visit: &Visit, act: Act, dry_run: bool) -> Resu
 }
 
 /// What a change of settings comes to.
-fn configured(change: &SettingsChange) -> Outcome {
+fn configured(tenant: &TenantName, change: &SettingsChange) -> Outcome {
     let is_same = change.version == change.was;
-    let says = match (is_same, change.dry_run) {
-        (true, _) => format!("Version {} says so already.", change.was),
-        (false, true) => format!("It fits, and would be version {}.", change.version),
-        (false, false) => format!("Version {} is in effect.", change.version),
+    let mut says = match (is_same, change.dry_run) {
+        (true, _) => format!("Version {} of the settings says so already.", change.was),
+        (false, true) => format!("It fits, and would be version {} of the settings.", change.version),
+        (false, false) => format!("Version {} of the settings is in effect.", change.version),
     };
-    let mut table = Table::new(
-        "what differs",
-        &[("What", "main"), ("How", ""), ("Jobs of the newest receipts", "wide")],
-    );
-    for part in &change.changes {
-        table.rows.push(vec![
-            Part::told(&format!("{} {}", part.kind, part.name)).into(),
-            Part::told(&part.what).into(),
-            Cell::default(),
-        ]);
+    let tried = change.tried.as_ref().filter(|tried| tried.receipts > 0);
+    if let Some(tried) = tried {
+        let others = match tried.differing.len() {
+            0 => "none".to_owned(),
+            some => some.to_string(),
+        };
+        says = match tried.receipts {
+            1 if tried.differing.is_empty() => format!("{says} The newest event would have the same jobs."),
+            1 => format!("{says} The newest event would have other jobs."),
+            newest => format!(
+                "{says} Of the newest {}, {others} would have other jobs.",
+                counted(newest, "event")
+            ),
+        };
     }
-    let differing = change
-        .tried
+    let jobs: Vec<_> = tried
         .iter()
         .flat_map(|tried| &tried.routes)
-        .filter(|route| route.before != route.after);
-    for route in differing {
-        let jobs = format!("{} now, {} then", route.before, route.after);
-        table.rows.push(vec![
-            Part::told(&format!("jobs of the route {}", route.route)).into(),
-            Cell::default(),
-            Part::said(jobs).into(),
-        ]);
+        .filter(|route| route.before != route.after)
+        .map(|route| (&route.route, format!("{} now, {} then", route.before, route.after)))
+        .collect();
+    let mut columns = vec![("What", "main"), ("How", "wide")];
+    if !jobs.is_empty() {
+        columns.push(("Jobs of the newest events", "wide"));
+    }
+    let mut table = Table::new("what differs", &columns);
+    for part in &change.changes {
+        let what = Part::told(&format!("{} {}", part.kind, part.name));
+        let mut row = vec![what.into(), Part::told(&part.what).into()];
+        row.resize_with(columns.len(), Cell::default);
+        table.rows.push(row);
+    }
+    for (route, says) in jobs {
+        let what = Part::told(&format!("jobs of the route {route}"));
+        table
+            .rows
+            .push(vec![what.into(), Cell::default(), Part::said(says).into()]);
     }
     let lines = change
         .difference
         .lines()
         .map(|line| mask::shown(&line.replace('\t', "    ")).into_owned());
-    let mut warnings: Vec<String> = change.warnings.iter().map(|warning| mask::line(warning, 600)).collect();
-    if let Some(tried) = &change.tried {
-        warnings.push(match tried.receipts {
-            0 => "There is no receipt yet that it could be tried on.".to_owned(),
-            receipts => format!(
-                "It was tried on {}; {} would have other jobs.",
-                counted(receipts, "receipt"),
-                match tried.differing.len() {
-                    0 => "none".to_owned(),
-                    some => some.to_string(),
-                }
-            ),
-        });
-    }
+    let warnings = change.warnings.iter().map(|warning| mask::line(warning, 600)).collect();
+    let stays = change.changes.iter().filter(|part| part.what != "removed");
+    let then = stays.filter_map(|part| {
+        let named = [("tenant", tenant.as_str()), ("name", part.name.as_str())];
+        Some(match part.kind.as_str() {
+            "source" => Part::said(format!("The URL of {}, and a test event", part.name))
+                .to(source_page(tenant.as_str(), &part.name)),
+            "route" => Part::said(format!("The route {}", part.name)).to(route_page(tenant.as_str(), &part.name)),
+            "destination" => {
+                Part::said(format!("Send {} a test", part.name)).to(address("/set/test-destination", &named))
+            }
+            _ => return None,
+        })
+    });
     Outcome {
         table,
         text: lines.collect::<Vec<_>>().join("\n"),
         warnings,
+        then: then.take(THEN_MAX).collect(),
         is_nothing: is_same,
         ..Outcome::said(says)
     }

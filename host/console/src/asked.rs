@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use tollgate_api::{Call, Content, ErrorBody, question};
+use tollgate_api::{Call, Content, ErrorBody, FieldProblem, question};
 use tollgate_core::secret::Secret;
 use tower_service::Service as _;
 
@@ -18,6 +18,8 @@ pub(crate) struct Trouble {
     pub(crate) status: StatusCode,
     /// In words: what is wrong, where, and how to mend it.
     pub(crate) says: String,
+    /// Each thing that is wrong with what was sent, where there may be several.
+    pub(crate) problems: Vec<FieldProblem>,
 }
 
 impl Trouble {
@@ -25,6 +27,7 @@ impl Trouble {
         Self {
             status,
             says: says.into(),
+            problems: Vec::new(),
         }
     }
 
@@ -108,8 +111,11 @@ impl Console {
             .map_err(|error| broken(&error))?;
         if status != StatusCode::OK {
             let said = serde_json::from_slice::<ErrorBody>(&bytes);
-            let says = said.map_or_else(|_| format!("the host answered {status}"), |body| body.error);
-            return Err(Trouble { status, says });
+            let (says, problems) = said.map_or_else(
+                |_| (format!("the host answered {status}"), Vec::new()),
+                |body| (body.error, body.problems),
+            );
+            return Err(Trouble { status, says, problems });
         }
         serde_json::from_slice(&bytes).map_err(|error| broken(&error))
     }

@@ -98,7 +98,16 @@ fn row(line: &RegistryLine, now: UnixMillis) -> Vec<Cell> {
         (None, None) => (what, tenant),
     };
     let became = line.to.as_deref().map(|to| {
-        let became = Cell::from(Part::told(&shortened(to)));
+        // What was done to an event begins with what it was done to.
+        let first = to.split(' ').next().unwrap_or_default();
+        let is_id = ["rcpt_", "job_", "dlv_", "act_", "out_"]
+            .iter()
+            .any(|kind| first.starts_with(kind));
+        let became = Part::told(&shortened(to));
+        let became = Cell::from(match is_id {
+            true => became.to(address("/find", &[("id", first)])),
+            false => became,
+        });
         match &line.from {
             Some(from) => became.below(Part::told(&format!("was {}", shortened(from)))),
             None => became,

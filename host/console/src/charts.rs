@@ -1,6 +1,6 @@
 //! Charts of what the host did lately: SVG without a style of its own, each with its numbers as a table.
 
-use tollgate_api::lately::{Lately, LatelyStep, Took};
+use tollgate_api::lately::{Ended, Lately, LatelyStep, Took};
 use tollgate_core::time::UnixMillis;
 
 use crate::words::{instant, number, span, took};
@@ -65,56 +65,62 @@ pub(crate) fn charts(lately: &Lately, now: UnixMillis) -> Vec<Chart> {
     };
     let plain: fn(u64) -> String = |count| number(count);
 
-    let sum = |group: &[LatelyStep], of: fn(&LatelyStep) -> u64| group.iter().map(of).sum::<u64>();
-    let intake: Vec<[u64; 3]> = groups
-        .iter()
-        .map(|group| {
-            [
-                sum(group, |step| step.kept),
-                sum(group, |step| step.again),
-                sum(group, |step| step.refused),
-            ]
-        })
-        .collect();
-    let totals = intake
-        .iter()
-        .fold([0; 3], |all, one| [all[0] + one[0], all[1] + one[1], all[2] + one[2]]);
-    let most = intake.iter().map(|all| all.iter().sum()).max().unwrap_or(0).max(1);
-    let mut came = frame(
-        "Intake",
-        format!(
-            "{} kept, {} again, {} refused",
-            number(totals[0]),
-            number(totals[1]),
-            number(totals[2])
-        ),
-        most,
-        vec!["Until", "Kept", "Again", "Refused"],
-        plain,
-    );
-    let width = WIDTH / intake.len() as f64;
-    for (place, all) in intake.iter().enumerate() {
-        let mut top = HEIGHT;
-        for (count, class) in all.iter().zip(["bars", "bars-again", "bars-bad"]) {
-            let height = *count as f64 / most as f64 * HEIGHT;
-            top -= height;
-            if *count > 0 {
-                came.bars.push(Bar {
-                    class,
-                    x: format!("{:.1}", place as f64 * width + 0.5),
-                    y: format!("{top:.1}"),
-                    width: format!("{:.1}", (width - 1.0).max(1.0)),
-                    height: format!("{height:.1}"),
-                });
+    // Bars that stand on each other, of what was counted in each step.
+    let stacked = |name, heads: [&'static str; 4], counts: Vec<[u64; 3]>| {
+        let totals = counts
+            .iter()
+            .fold([0; 3], |all, one| [all[0] + one[0], all[1] + one[1], all[2] + one[2]]);
+        let says = totals
+            .iter()
+            .zip(&heads[1..])
+            .map(|(total, head)| format!("{} {}", number(*total), head.to_lowercase()));
+        let most = counts.iter().map(|all| all.iter().sum()).max().unwrap_or(0).max(1);
+        let mut chart = frame(name, says.collect::<Vec<_>>().join(", "), most, heads.to_vec(), plain);
+        let width = WIDTH / counts.len() as f64;
+        for (place, all) in counts.iter().enumerate() {
+            let mut top = HEIGHT;
+            for (count, class) in all.iter().zip(["bars", "bars-again", "bars-bad"]) {
+                let height = *count as f64 / most as f64 * HEIGHT;
+                top -= height;
+                if *count > 0 {
+                    chart.bars.push(Bar {
+                        class,
+                        x: format!("{:.1}", place as f64 * width + 0.5),
+                        y: format!("{top:.1}"),
+                        width: format!("{:.1}", (width - 1.0).max(1.0)),
+                        height: format!("{height:.1}"),
+                    });
+                }
             }
-        }
-        came.rows.push(
-            [at(groups[place])]
+            let row = [at(groups[place])]
                 .into_iter()
-                .chain(all.iter().map(|count| number(*count)))
-                .collect(),
-        );
-    }
+                .chain(all.iter().map(|count| number(*count)));
+            chart.rows.push(row.collect());
+        }
+        (chart, totals != [0; 3])
+    };
+    let counted = |of: fn(&LatelyStep) -> [u64; 3]| -> Vec<[u64; 3]> {
+        let sums = groups.iter().map(|group| {
+            let all = group.iter().map(of);
+            all.fold([0; 3], |all, one| [all[0] + one[0], all[1] + one[1], all[2] + one[2]])
+        });
+        sums.collect()
+    };
+    let (came, _) = stacked(
+        "Intake",
+        ["Until", "Kept", "Again", "Refused"],
+        counted(|step| [step.kept, step.again, step.refused]),
+    );
+    let (jobs, has_jobs) = stacked(
+        "Runs by outcome",
+        ["Until", "Done", "Again", "Held or dead"],
+        counted(|step| of_ended(&step.jobs_ended)),
+    );
+    let (sent, has_sent) = stacked(
+        "Deliveries by outcome",
+        ["Until", "Taken", "Again", "Dead"],
+        counted(|step| of_ended(&step.deliveries_ended)),
+    );
 
     let last = |group: &[LatelyStep], of: fn(&LatelyStep) -> Option<u64>| group.iter().rev().find_map(of);
     let queue: Vec<[Option<u64>; 2]> = groups
@@ -151,6 +157,35 @@ pub(crate) fn charts(lately: &Lately, now: UnixMillis) -> Vec<Chart> {
     }
 
     let mut all = vec![came, waits];
+    let oldest: Vec<[Option<u64>; 2]> = groups
+        .iter()
+        .map(|group| [last(group, |step| step.oldest_s), None])
+        .collect();
+    if oldest.iter().any(|age| age[0].is_some_and(|age| age > 0)) {
+        let newest = oldest.last().and_then(|age| age[0]);
+        let says = newest.map_or_else(|| "nothing waits".to_owned(), |age| format!("for {}", span(age)));
+        let mut chart = two_lines(
+            frame(
+                "The oldest that waits",
+                says,
+                most_of(&oldest),
+                vec!["At", "Waited"],
+                span,
+            ),
+            &oldest,
+        );
+        for (group, age) in groups.iter().zip(&oldest) {
+            chart
+                .rows
+                .push(vec![at(group), age[0].map_or_else(|| "–".to_owned(), span)]);
+        }
+        all.push(chart);
+    }
+    all.extend(
+        [(jobs, has_jobs), (sent, has_sent)]
+            .into_iter()
+            .filter_map(|(chart, has)| has.then_some(chart)),
+    );
     for (name, of) in [
         ("Commit", (|step: &LatelyStep| step.admit) as fn(&LatelyStep) -> Took),
         ("Runs", |step| step.run),
@@ -199,6 +234,10 @@ pub(crate) fn charts(lately: &Lately, now: UnixMillis) -> Vec<Chart> {
         chart.rows.reverse();
     }
     all
+}
+
+fn of_ended(ended: &Ended) -> [u64; 3] {
+    [ended.done, ended.again, ended.held + ended.dead]
 }
 
 fn most_of(values: &[[Option<u64>; 2]]) -> u64 {
@@ -261,6 +300,13 @@ mod tests {
             refused: 1,
             jobs_waiting: waiting,
             deliveries_waiting: waiting,
+            oldest_s: waiting.filter(|count| *count > 0).map(|count| count * 60),
+            jobs_ended: Ended {
+                done: kept,
+                held: 1,
+                ..Ended::default()
+            },
+            deliveries_ended: Ended::default(),
             admit: took,
             run: Took::default(),
             deliver: Took::default(),
@@ -280,7 +326,19 @@ mod tests {
         ];
         let charts = charts(&lately(steps), now);
         let names: Vec<_> = charts.iter().map(|chart| chart.name).collect();
-        assert_eq!(names, ["Intake", "Waiting", "Commit"], "runs and deliveries had none");
+        assert_eq!(
+            names,
+            [
+                "Intake",
+                "Waiting",
+                "The oldest that waits",
+                "Runs by outcome",
+                "Commit"
+            ],
+            "deliveries had none"
+        );
+        assert_eq!(charts[3].says, "4 done, 0 again, 4 held or dead");
+        assert_eq!(charts[2].rows[3], ["10:00:00", "4\u{202f}min"]);
         assert_eq!(charts[0].says, "4 kept, 0 again, 4 refused");
         assert_eq!(charts[0].bars.len(), 2 + 4);
         let first: Vec<_> = charts[1].lines.iter().filter(|line| line.class == "one").collect();

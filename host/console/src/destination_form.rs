@@ -10,22 +10,27 @@ use crate::fields::{Field, Kind, Wrong, line};
 use crate::visit::Filled;
 use crate::written::{document, stored, with_part};
 
-/// How what is recorded gets there. Whom notices are sent by e-mail has no form.
+/// How what is recorded gets there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     Push,
     Pull,
+    /// Notices go there by e-mail.
+    Mail,
 }
 
 impl Way {
     pub(crate) fn of(word: &str) -> Option<Self> {
-        [Self::Push, Self::Pull].into_iter().find(|way| way.as_str() == word)
+        [Self::Push, Self::Pull, Self::Mail]
+            .into_iter()
+            .find(|way| way.as_str() == word)
     }
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Push => "push",
             Self::Pull => "pull",
+            Self::Mail => "email",
         }
     }
 
@@ -49,6 +54,7 @@ impl Way {
                 "timeout_ms",
             ],
             Self::Pull => &["order"],
+            Self::Mail => &["to", "timeout_ms"],
         }
     }
 }
@@ -74,10 +80,13 @@ fn said(key: &str, part: &dyn TableLike) -> Option<String> {
     let Some(item) = part.get(key) else {
         return Some(String::new());
     };
+    let is_line = |text: &&str| text.trim() == *text && !text.contains(char::is_control);
     match key {
-        "url" => {
-            let is_line = |text: &&str| text.trim() == *text && !text.contains(char::is_control);
-            item.as_str().filter(is_line).map(str::to_owned)
+        "url" => item.as_str().filter(is_line).map(str::to_owned),
+        "to" => {
+            let is_address = |text: &&str| is_line(text) && !text.is_empty() && !text.contains([',', ' ']);
+            let listed = item.as_array()?.iter().map(|one| one.as_str().filter(is_address));
+            Some(listed.collect::<Option<Vec<_>>>()?.join("\n"))
         }
         "secrets" => match item
             .as_array()
@@ -126,6 +135,10 @@ pub(crate) fn fields(way: Way, part: &TomlTable, secrets: Vec<(String, String)>)
                     )
                 }
             }
+            "to" => Field {
+                kind: Kind::Lines(3),
+                ..line("to", "Addresses", "One a line, or with commas between them.", true)
+            },
             "order" => Field {
                 kind: Kind::Tick,
                 ..line(
@@ -149,7 +162,10 @@ pub(crate) fn fields(way: Way, part: &TomlTable, secrets: Vec<(String, String)>)
             ),
             _ => line(
                 "timeout_ms",
-                "Milliseconds for a request",
+                match way {
+                    Way::Mail => "Milliseconds for an e-mail",
+                    Way::Push | Way::Pull => "Milliseconds for a request",
+                },
                 "From the connection to the end of the answer, from 100 to 30,000. Empty: 15,000.",
                 false,
             ),
@@ -166,8 +182,8 @@ pub(crate) fn fields(way: Way, part: &TomlTable, secrets: Vec<(String, String)>)
 /// What is wrong with its fields.
 pub(crate) fn added(text: &str, way: Way, form: &Filled, secret: Option<&str>) -> Result<String, Vec<Wrong>> {
     let mut part = TomlTable::new();
-    if way == Way::Pull {
-        part.insert("kind", toml_edit::value("pull"));
+    if way != Way::Push {
+        part.insert("kind", toml_edit::value(way.as_str()));
     }
     write(&mut part, way, form, secret)?;
     let text = with_part(text, "destination", form.get("name").trim(), part, false);
@@ -199,6 +215,7 @@ fn write(part: &mut dyn TableLike, way: Way, form: &Filled, secret: Option<&str>
         let Some(was) = said(key, part) else { continue };
         let given = match *key {
             "secrets" => secret.map(str::to_owned),
+            "to" => Some(addresses(form).join("\n")).filter(|to| !to.is_empty()),
             _ => form.given(key),
         };
         if given.as_deref().unwrap_or_default() == was {
@@ -208,6 +225,7 @@ fn write(part: &mut dyn TableLike, way: Way, form: &Filled, secret: Option<&str>
             Ok(match *key {
                 "url" => given.into(),
                 "secrets" => Array::from_iter([stored(Some(&given))?]).into(),
+                "to" => given.lines().collect::<Array>().into(),
                 "order" => "subject".into(),
                 _ => match given.parse::<i64>() {
                     Ok(number) => number.into(),
@@ -226,16 +244,27 @@ fn write(part: &mut dyn TableLike, way: Way, form: &Filled, secret: Option<&str>
             }
         }
     }
-    for (key, field, says) in [("url", "url", "write it"), ("secrets", "secret", "choose one")] {
-        if way == Way::Push && part.get(key).is_none() && wrong.is_empty() {
-            wrong.push((field.to_owned(), says.to_owned()));
+    let needs: &[_] = match way {
+        Way::Push => &[("url", "url", "write it"), ("secrets", "secret", "choose one")],
+        Way::Pull => &[],
+        Way::Mail => &[("to", "to", "write one at least")],
+    };
+    for (key, field, says) in needs {
+        if part.get(key).is_none() && wrong.is_empty() {
+            wrong.push(((*field).to_owned(), (*says).to_owned()));
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
+/// The addresses that somebody wrote, in their order.
+fn addresses(form: &Filled) -> Vec<String> {
+    let written = form.get("to").split([',', '\n', '\r', ' ']);
+    written.filter(|one| !one.is_empty()).map(str::to_owned).collect()
+}
+
 /// Sets a key, and keeps what people wrote beside it.
-fn put(part: &mut dyn TableLike, key: &str, value: Value) {
+pub(crate) fn put(part: &mut dyn TableLike, key: &str, value: Value) {
     match part.get_mut(key).and_then(Item::as_value_mut) {
         Some(there) => {
             let decor = there.decor().clone();
@@ -325,15 +354,32 @@ mod tests {
             let touched = after(&text, &[("url", "https://new.example/")]);
             assert_eq!(touched, text.replace("mine.example", "new.example"));
         }
-        let kinds =
-            "[destinations.a]\nurl = \"x\"\n[destinations.b]\nkind = \"pull\"\n[destinations.c]\nkind = \"email\"\n";
-        assert_eq!(changeable(kinds), BTreeSet::from(["a", "b"].map(str::to_owned)));
+        let kinds = "[destinations.a]\nurl = \"x\"\n[destinations.b]\nkind = \"pull\"\n[destinations.c]\nkind = \"email\"\n[destinations.d]\nkind = \"pigeon\"\n";
+        assert_eq!(changeable(kinds), BTreeSet::from(["a", "b", "c"].map(str::to_owned)));
         let pulled = "[destinations.mine]\nkind = \"pull\"\nnotices = true\n";
         assert_eq!(after(pulled, &[]), pulled);
+    }
+
+    #[test]
+    fn o14_people_who_are_written_to_are_changed_where_they_stand() {
+        let mailed = "[destinations.mine]\nkind = \"email\"\nto = [\"ops@a.example\", \"lead@a.example\"] # on call\nnotices = true\n";
+        assert_eq!(after(mailed, &[]), mailed);
         assert_eq!(
-            Way::written(&part("[destinations.mine]\nkind = \"email\"\n", "destinations", "mine").unwrap()),
-            None
+            after(mailed, &[("to", "ops@a.example\r\nnew@a.example, third@a.example\r\n")]),
+            mailed.replace(
+                "[\"ops@a.example\", \"lead@a.example\"]",
+                "[\"ops@a.example\", \"new@a.example\", \"third@a.example\"]"
+            )
         );
+        let now = part(mailed, "destinations", "mine").unwrap();
+        assert_eq!(unshown(Way::Mail, &now), ["notices"]);
+        let form = |to| Filled::of(&[("name", "oncall"), ("to", to)]);
+        assert_eq!(
+            added("", Way::Mail, &form("a@b.example"), None).unwrap(),
+            "[destinations.oncall]\nkind = \"email\"\nto = [\"a@b.example\"]\n"
+        );
+        let wrong = added("", Way::Mail, &form(" "), None).unwrap_err();
+        assert_eq!(wrong, [("to".to_owned(), "write one at least".to_owned())]);
     }
 
     #[test]

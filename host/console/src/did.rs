@@ -4,10 +4,10 @@ use tollgate_api::plugins::{BindingChange, PluginVersion};
 use tollgate_api::tryouts::{TestDelivery, TestEvent};
 use tollgate_core::delivery::AttemptEnd;
 use tollgate_core::mask;
-use tollgate_core::registry::Binding;
+use tollgate_core::registry::{Binding, Standing};
 
 use crate::outcome::Outcome;
-use crate::table::{Cell, Part, Table, event_page};
+use crate::table::{Cell, Part, Table, address, event_page};
 use crate::words::{lines_shown, short, took};
 
 /// A version was published or retired.
@@ -23,8 +23,13 @@ pub(crate) fn stepped(version: &PluginVersion, done: &str, dry_run: bool) -> Out
         Part::told(&version.version).into(),
         Part::said(version.digest.to_string()).class("code").into(),
     ]);
+    let then = match version.standing {
+        Standing::Published => vec![Part::said("To the routes, one of which may run it").to(address("/routes", &[]))],
+        _ => Vec::new(),
+    };
     Outcome {
         table,
+        then,
         ..Outcome::said(format!("{name} {would} {done}."))
     }
 }
@@ -164,10 +169,17 @@ pub(crate) fn test_delivery(delivery: &TestDelivery) -> Outcome {
     let (says, text, warnings) = match (&delivery.end, delivery.delivered) {
         (None, _) => (
             format!(
-                "One signed request would be sent to {}, marked as a test. Nothing of it is kept.",
+                "One {} would be sent to {}, marked as a test. Nothing of it is kept.",
+                if delivery.url.starts_with("mailto:") {
+                    "e-mail"
+                } else {
+                    "signed request"
+                },
                 delivery.destination
             ),
-            format!("{}\n\n{}", delivery.headers.join("\n"), lines_shown(&delivery.body)),
+            format!("{}\n\n{}", delivery.headers.join("\n"), lines_shown(&delivery.body))
+                .trim_start()
+                .to_owned(),
             Vec::new(),
         ),
         (Some(_), Some(true)) => (

@@ -2,6 +2,8 @@
 
 use askama::Template;
 
+use tollgate_api::FieldProblem;
+
 use crate::asked::Trouble;
 use crate::page::Frame;
 use crate::visit::field;
@@ -88,13 +90,36 @@ pub(crate) const NO_REASON: &str = "why: say why: the history keeps it";
 pub(crate) enum Unfit {
     /// Something is wrong with what was filled in.
     Wrong(Vec<Wrong>),
+    /// Something is wrong with the settings that were made of it.
+    Problems(Vec<FieldProblem>),
     Trouble(Trouble),
+}
+
+/// What somebody filled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wrote {
+    /// Fields, of which settings are made whose lines nobody sees.
+    Fields,
+    /// The settings' text itself.
+    Text,
 }
 
 impl Unfit {
     /// Something is wrong with the form, and not with one of its fields alone.
     pub(crate) fn said(says: impl Into<String>) -> Self {
         Self::at("", says)
+    }
+
+    /// What is wrong, to be said beside the fields that it is about.
+    ///
+    /// # Errors
+    /// When it is nothing that whoever filled the form in can mend.
+    pub(crate) fn wrong(self, wrote: Wrote) -> Result<Vec<Wrong>, Trouble> {
+        match self {
+            Self::Wrong(wrong) => Ok(wrong),
+            Self::Problems(problems) => Ok(problems.iter().map(|problem| said(problem, wrote)).collect()),
+            Self::Trouble(trouble) => Err(trouble),
+        }
     }
 
     /// Something is wrong with a field.
@@ -106,9 +131,24 @@ impl Unfit {
 impl From<Trouble> for Unfit {
     /// What a call says of what was filled in is said beside it.
     fn from(trouble: Trouble) -> Self {
-        match trouble.is_of_form() {
-            true => Self::said(trouble.says),
-            false => Self::Trouble(trouble),
+        match (trouble.is_of_form(), trouble.problems.is_empty()) {
+            (true, true) => Self::said(trouble.says),
+            (true, false) => Self::Problems(trouble.problems),
+            (false, _) => Self::Trouble(trouble),
+        }
+    }
+}
+
+/// A problem with settings: of their text at its line, of fields at the one that says the key, `url` of `destinations.books.url`.
+fn said(problem: &FieldProblem, wrote: Wrote) -> Wrong {
+    let says = format!("{} ({})", problem.message, problem.help);
+    match (wrote, problem.line) {
+        (Wrote::Text, Some(line)) => (String::new(), format!("line {line}: {says}")),
+        (Wrote::Text, None) => (String::new(), says),
+        (Wrote::Fields, _) => {
+            let key = problem.field.as_deref().and_then(|field| field.rsplit('.').next());
+            let key = key.and_then(|key| key.split('[').next()).unwrap_or_default();
+            (key.to_owned(), says)
         }
     }
 }
@@ -124,8 +164,9 @@ pub(crate) struct Form {
     pub(crate) tenant: String,
     /// What stays as it is, and goes with the form.
     pub(crate) of: Vec<(&'static str, String)>,
-    /// What whoever fills it in should know.
+    /// What whoever fills it in should know, and of whom that is.
     pub(crate) needs: Vec<(&'static str, String)>,
+    pub(crate) needs_of: String,
     pub(crate) fields: Vec<Field>,
     /// It asks for something before there is a form to send.
     pub(crate) is_question: bool,
@@ -140,12 +181,13 @@ pub(crate) struct Form {
 impl Form {
     pub(crate) fn new(frame: Frame, action: String, tenant: &str, back: String) -> Self {
         Self {
-            frame,
+            frame: frame.within(&back),
             action,
             about: String::new(),
             tenant: tenant.to_owned(),
             of: Vec::new(),
             needs: Vec::new(),
+            needs_of: String::new(),
             fields: Vec::new(),
             is_question: false,
             asks_why: true,

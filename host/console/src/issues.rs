@@ -65,8 +65,8 @@ pub(crate) async fn issues(State(console): State<Arc<Console>>, visit: Visit, ur
             command: "",
         },
         false => Empty {
-            says: "Nothing fails.",
-            then: "What is given up is grouped here by what failed, where and how, with what to do first.",
+            says: "Nothing was given up.",
+            then: "What fails is tried again first, and stands under Undelivered meanwhile. What is given up is grouped here by what failed, where and how, with what to do first.",
             command: "",
         },
     };
@@ -77,8 +77,8 @@ pub(crate) async fn issues(State(console): State<Arc<Console>>, visit: Visit, ur
     }))
 }
 
-fn row(issue: &IssueView, of_all: bool, may_change: bool, now: UnixMillis) -> Vec<Cell> {
-    let id = issue.issue.to_string();
+/// What fails, leading to the failures.
+pub(crate) fn what(issue: &IssueView) -> Part {
     let what = match issue.kind.as_str() {
         "dead-job" => format!("Route {}: {}", issue.place, issue.code),
         "dead-delivery" => match issue.code.as_str() {
@@ -87,7 +87,11 @@ fn row(issue: &IssueView, of_all: bool, may_change: bool, now: UnixMillis) -> Ve
         },
         kind => format!("{kind} {}: {}", issue.place, issue.code),
     };
-    let failures = address(&format!("/{}", issue.list), &[("filter", &issue.filter)]);
+    Part::told(&what).to(address(&format!("/{}", issue.list), &[("filter", &issue.filter)]))
+}
+
+fn row(issue: &IssueView, of_all: bool, may_change: bool, now: UnixMillis) -> Vec<Cell> {
+    let id = issue.issue.to_string();
     let below = match of_all {
         true => format!("{id}, {}", issue.tenant),
         false => id.clone(),
@@ -101,7 +105,7 @@ fn row(issue: &IssueView, of_all: bool, may_change: bool, now: UnixMillis) -> Ve
     let change = || Part::said("Change").to(address("/act/issue", &[("issue", &id)]));
     vec![
         Part::at(&issue.last_seen, now).class("time").into(),
-        Cell::from(Part::told(&what).to(failures)).below(Part::said(below)),
+        Cell::from(what(issue)).below(Part::said(below)),
         Cell::from(Part::said(number(issue.count))),
         state,
         Cell::from(Part::told(&issue.first_action)).below(Part::told(&issue.reason)),

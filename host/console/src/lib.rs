@@ -41,6 +41,7 @@ mod set_up;
 mod settings;
 mod sheets;
 mod sign_in;
+mod source_form;
 mod table;
 mod timeline;
 mod tokens;

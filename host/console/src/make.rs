@@ -12,12 +12,14 @@ use tollgate_api::tokens::NewTokenBody;
 use tollgate_core::access::{Capability, Permission, Role};
 use tollgate_core::bulk::BulkAction;
 use tollgate_core::filter::Listing;
+use tollgate_core::ids::TenantName;
 
 use crate::act::{ACTOR, Act};
 use crate::asked::Trouble;
 use crate::bulks::actions;
-use crate::fields::{Field, Form, Kind, NO_REASON, Unfit, line};
+use crate::fields::{Field, Form, Kind, NO_REASON, Unfit, Wrote, line, pairs};
 use crate::page::{Frame, may, show, show_as};
+use crate::settings::tenants;
 use crate::table::address;
 use crate::visit::{Filled, Visit, asked, field, named};
 use crate::{Console, ROOT, acting};
@@ -33,8 +35,13 @@ const TIMES: [(&str, &str); 6] = [
 ];
 
 /// `GET /console/make/{what}`: the form.
-pub(crate) async fn form(visit: Visit, Path(what): Path<String>, uri: Uri) -> Result<Response, Trouble> {
-    Ok(show(&blank(&visit, &what, &asked(&uri))?))
+pub(crate) async fn form(
+    State(console): State<Arc<Console>>,
+    visit: Visit,
+    Path(what): Path<String>,
+    uri: Uri,
+) -> Result<Response, Trouble> {
+    Ok(show(&blank(&console, &visit, &what, &asked(&uri)).await?))
 }
 
 /// `POST /console/make/{what}`: what would be made.
@@ -49,15 +56,13 @@ pub(crate) async fn preview(
         Ok(act) => acting::looked_at(&console, &visit, act, form.get("why"), back(&what, &form.0)).await,
         Err(says) => Err(Unfit::said(says)),
     };
-    match looked {
-        Err(Unfit::Wrong(wrong)) => {
-            let mut page = blank(&visit, &what, &form.0)?;
-            page.blame(wrong);
-            Ok(show_as(StatusCode::BAD_REQUEST, &page))
-        }
-        Err(Unfit::Trouble(trouble)) => Err(trouble),
-        Ok(page) => Ok(page),
-    }
+    let wrong = match looked {
+        Ok(page) => return Ok(page),
+        Err(unfit) => unfit.wrong(Wrote::Fields)?,
+    };
+    let mut page = blank(&console, &visit, &what, &form.0).await?;
+    page.blame(wrong);
+    Ok(show_as(StatusCode::BAD_REQUEST, &page))
 }
 
 fn back(what: &str, fields: &[(String, String)]) -> String {
@@ -68,7 +73,7 @@ fn back(what: &str, fields: &[(String, String)]) -> String {
     }
 }
 
-fn blank(visit: &Visit, what: &str, fields: &[(String, String)]) -> Result<Form, Trouble> {
+async fn blank(console: &Console, visit: &Visit, what: &str, fields: &[(String, String)]) -> Result<Form, Trouble> {
     let needs = if what == "bulk" {
         Permission::BulkWrite
     } else {
@@ -105,8 +110,16 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)]) -> Result<Form,
                 },
             ];
             if own.is_none() {
-                let hint = "A viewer may be of the whole host, an operator is; leave it empty then.";
-                form.fields.push(line("tenant", "Tenant", hint, false));
+                let hint = "An operator is of the whole host; a viewer may be.";
+                let whole = (String::new(), "the whole host".to_owned());
+                form.fields.push(Field {
+                    kind: Kind::One(
+                        std::iter::once(whole)
+                            .chain(named_tenants(console, visit).await?)
+                            .collect(),
+                    ),
+                    ..line("tenant", "Tenant", hint, false)
+                });
             }
             let hint = "Days until it ends; empty: when it is revoked.";
             form.fields.push(line("expires_in_days", "Days", hint, false));
@@ -117,8 +130,10 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)]) -> Result<Form,
                 "It opens this console for one tenant. It is shown once, when it is made; hand it to whom it is for."
                     .to_owned();
             if own.is_none() {
-                form.fields
-                    .push(line("tenant", "Tenant", "Whose console it opens.", true));
+                form.fields.push(Field {
+                    kind: Kind::One(named_tenants(console, visit).await?),
+                    ..line("tenant", "Tenant", "Whose console it opens.", true)
+                });
             }
             let is_first = !fields.iter().any(|(name, _)| name == "why");
             let listed = Capability::ALL.map(|one| {
@@ -185,6 +200,11 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)]) -> Result<Form,
     .to_owned();
     form.refill(fields);
     Ok(form)
+}
+
+/// The tenants, to choose from.
+async fn named_tenants(console: &Console, visit: &Visit) -> Result<Vec<(String, String)>, Trouble> {
+    Ok(pairs(tenants(console, visit).await?.iter().map(TenantName::as_str)))
 }
 
 fn role_says(role: Role) -> String {

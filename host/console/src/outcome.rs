@@ -1,7 +1,7 @@
 //! What an act came to, or would.
 
 use crate::act::Act;
-use crate::table::Table;
+use crate::table::{Part, Table};
 use crate::words::counted;
 
 /// What was done, or would be.
@@ -14,6 +14,8 @@ pub(crate) struct Outcome {
     pub(crate) is_nothing: bool,
     /// What is shown this once: a token, or a link.
     pub(crate) secret: String,
+    /// Where it goes on from here, once it is done: the first is what most want.
+    pub(crate) then: Vec<Part>,
     /// What is to be confirmed, where that is narrower than what was asked for.
     pub(crate) narrowed: Option<Act>,
 }

@@ -7,7 +7,6 @@ use tollgate_api::lists::OfEvent;
 use tollgate_api::pauses::{DestinationPath, Pause};
 use tollgate_api::plugins::{ActBody, RoutePath};
 use tollgate_api::{Call, Nothing, calls};
-use tollgate_core::issue::IssueState;
 use tollgate_core::mask;
 use tollgate_core::secret::Secret;
 
@@ -24,31 +23,28 @@ pub(crate) async fn issue(
     token: &Secret,
     path: IssuePath,
     body: &IssueBody,
-    dry_run: bool,
 ) -> Result<Outcome, Trouble> {
-    body.state
-        .parse::<IssueState>()
-        .map_err(|error| Trouble::bad(format!("state: {error}")))?;
-    let nothing = Nothing {};
-    let found = match dry_run {
-        true => {
-            console
-                .ask::<calls::ShowIssue>(token, &path, &nothing, &nothing)
-                .await?
-        }
-        false => console.ask::<calls::ChangeIssue>(token, &path, &nothing, body).await?,
-    };
+    let (nothing, dry_run) = (Nothing {}, body.dry_run);
+    let was = console
+        .ask::<calls::ShowIssue>(token, &path, &nothing, &nothing)
+        .await?;
+    let found = console.ask::<calls::ChangeIssue>(token, &path, &nothing, body).await?;
     let what = mask::line(&format!("{}, {} with {}", found.issue, found.place, found.code), 300);
-    let is_so = dry_run && found.state == body.state;
+    let is_so = dry_run && found.state == was.state;
+    // What was given up stays so until somebody puts it back.
+    let place = if found.kind == "dead-job" {
+        "route"
+    } else {
+        "destination"
+    };
+    let of = [("tenant", found.tenant.as_str()), (place, found.place.as_str())];
+    let dead = Part::said("What was given up, to be replayed").to(address("/dead-letters", &of));
     Ok(Outcome {
         is_nothing: is_so,
+        then: vec![dead],
         ..Outcome::said(match (dry_run, is_so) {
             (_, true) => format!("{what} is {} already.", found.state),
-            (true, false) => format!(
-                "{what} is {} and would be {}.",
-                found.state,
-                mask::line(&body.state, 40)
-            ),
+            (true, false) => format!("{what} is {} and would be {}.", was.state, found.state),
             (false, false) => format!("{what} is {}.", found.state),
         })
     })
@@ -157,15 +153,12 @@ pub(crate) async fn abort(
     token: &Secret,
     path: BulkPath,
     body: &AbortBody,
-    dry_run: bool,
 ) -> Result<Outcome, Trouble> {
-    let nothing = Nothing {};
-    let found = match dry_run {
-        true => console.ask::<calls::ShowBulk>(token, &path, &nothing, &nothing).await?,
-        false => console.ask::<calls::AbortBulk>(token, &path, &nothing, body).await?,
-    };
+    let (nothing, dry_run) = (Nothing {}, body.dry_run);
+    let was = console.ask::<calls::ShowBulk>(token, &path, &nothing, &nothing).await?;
+    let found = console.ask::<calls::AbortBulk>(token, &path, &nothing, body).await?;
     let done = format!("{} of {} are done", number(found.done), number(found.expected));
-    let is_over = dry_run && found.state != "running";
+    let is_over = dry_run && was.state == found.state;
     Ok(Outcome {
         is_nothing: is_over,
         ..Outcome::said(match (dry_run, is_over) {
@@ -224,25 +217,10 @@ pub(crate) async fn drain(
     token: &Secret,
     path: &HostPath,
     body: &DrainBody,
-    dry_run: bool,
 ) -> Result<Outcome, Trouble> {
-    let nothing = Nothing {};
-    let name = &path.host;
-    let (is_drained, changed) = match dry_run {
-        true => {
-            let hosts = console.read::<calls::Hosts>(token, &nothing).await?;
-            let such: Vec<_> = hosts.iter().filter(|host| host.name == *name).collect();
-            if such.is_empty() {
-                return Err(Trouble::not_found(format!("there is no host {name}")));
-            }
-            let is_drained = such.iter().any(|host| host.drain.is_some());
-            (is_drained, is_drained == body.undo)
-        }
-        false => {
-            let report = console.ask::<calls::DrainHost>(token, path, &nothing, body).await?;
-            (report.drain.is_some(), report.changed)
-        }
-    };
+    let (name, dry_run) = (&path.host, body.dry_run);
+    let report = console.ask::<calls::DrainHost>(token, path, &Nothing {}, body).await?;
+    let (is_drained, changed) = (report.drain.is_some(), report.changed);
     let is_so = !changed;
     let says = match (dry_run && !is_so, body.undo, is_so) {
         (_, _, true) if is_drained => format!("{name} is drained already."),

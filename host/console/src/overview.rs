@@ -19,6 +19,7 @@ use tollgate_core::mask;
 use crate::asked::Trouble;
 use crate::charts::{Chart, charts};
 use crate::page::{Frame, may, show};
+use crate::settings::{tenants, view};
 use crate::table::{Table, address};
 use crate::visit::{Visit, go};
 use crate::words::{counted, number, size, span};
@@ -26,6 +27,8 @@ use crate::{Console, ROOT, lists};
 
 /// Events of the first page.
 const NEWEST: u64 = 10;
+/// Issues of the first page.
+const ISSUES_SHOWN: u64 = 5;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -36,7 +39,20 @@ struct Overview {
     attention: Vec<Needs>,
     figures: Vec<Figure>,
     charts: Vec<Chart>,
+    /// What to do first, in order, until events have come in and have somewhere to go.
+    steps: Vec<Step>,
     newest: Table,
+}
+
+/// A step of whoever sets things up.
+struct Step {
+    says: &'static str,
+    more: &'static str,
+    /// Where it is done; empty where it is not done here.
+    href: String,
+    command: &'static str,
+    is_done: bool,
+    is_next: bool,
 }
 
 struct OfHost {
@@ -81,20 +97,137 @@ pub(crate) async fn overview(State(console): State<Arc<Console>>, visit: Visit) 
         Err(trouble) => return Err(trouble),
     };
     let newest = lists::newest(&console, &visit, NEWEST).await?;
+    let steps = steps(&console, &visit, status.as_ref(), !newest.rows.is_empty()).await?;
     let page = match status {
         Some(status) => {
             let lately = console.read::<calls::Lately>(&visit.visitor.token, &Nothing {}).await?;
             Overview {
                 charts: charts(&lately, (console.host.now)()),
-                ..of_host(&visit, &status, newest)
+                steps,
+                ..of_host(&visit, &status, issues(&console, &visit).await?, newest)
             }
         }
-        None => of_tenant(&console, &visit, newest).await?,
+        None => Overview {
+            steps,
+            ..of_tenant(&console, &visit, newest).await?
+        },
     };
     Ok(show(&page))
 }
 
-fn of_host(visit: &Visit, status: &HostStatus, newest: Table) -> Overview {
+/// What to do until events have come in and have somewhere to go; nothing for whoever sets nothing up, and when it is done.
+async fn steps(
+    console: &Console,
+    visit: &Visit,
+    status: Option<&HostStatus>,
+    has_events: bool,
+) -> Result<Vec<Step>, Trouble> {
+    if !may(visit, Permission::SettingsWrite) {
+        return Ok(Vec::new());
+    }
+    let tenants = tenants(console, visit).await?;
+    let (has_source, has_route, has_destination) = match (status, tenants.as_slice()) {
+        (Some(status), _) => {
+            let configured = &status.configured;
+            (
+                configured.sources > 0,
+                configured.routes > 0,
+                configured.destinations > 0,
+            )
+        }
+        (None, [tenant]) => {
+            let found = view(console, visit, tenant).await?;
+            (
+                !found.sources.is_empty(),
+                !found.routes.is_empty(),
+                !found.destinations.is_empty(),
+            )
+        }
+        (None, _) => return Ok(Vec::new()),
+    };
+    if has_events && has_route {
+        return Ok(Vec::new());
+    }
+    // Of several tenants its page asks which is meant.
+    let page = |form: &str, list: &str| match tenants.as_slice() {
+        [] => String::new(),
+        [only] => address(&format!("/set/{form}"), &[("tenant", only.as_str())]),
+        _ => address(list, &[]),
+    };
+    let step = |says, more, href, is_done| Step {
+        says,
+        more,
+        href,
+        command: "",
+        is_done,
+        is_next: false,
+    };
+    let mut steps = Vec::new();
+    if visit.visitor.who.tenant.is_none() {
+        steps.push(Step {
+            command: "touch tenants/acme.toml && kill -HUP $(pidof tollgate)",
+            ..step(
+                "A tenant",
+                "Whoever owns sources, routes and destinations. Its name is a file beside tollgate.toml, which may be empty.",
+                String::new(),
+                !tenants.is_empty(),
+            )
+        });
+    }
+    steps.extend([
+        step(
+            "A source",
+            "Where one provider sends its events: choose the provider, paste its secret, and take the URL to it.",
+            page("source", "/sources"),
+            has_source,
+        ),
+        step(
+            "A destination",
+            "Where what follows goes: an HTTPS endpoint of yours, a place to fetch from, or e-mail.",
+            page("destination", "/destinations"),
+            has_destination,
+        ),
+        step(
+            "A route",
+            "Which events go there, as they are or through a plugin.",
+            page("route", "/routes"),
+            has_route,
+        ),
+        step(
+            "An event",
+            "From the provider; or a test event, which the source's page sends.",
+            if has_source {
+                address("/sources", &[])
+            } else {
+                String::new()
+            },
+            has_events,
+        ),
+    ]);
+    if let Some(next) = steps.iter_mut().find(|step| !step.is_done) {
+        next.is_next = true;
+    }
+    Ok(steps)
+}
+
+/// Issues that are open, as what needs a person.
+async fn issues(console: &Console, visit: &Visit) -> Result<Vec<Needs>, Trouble> {
+    let open = IssuesQuery {
+        state: Some(IssueState::Open.as_str().to_owned()),
+        limit: Some(ISSUES_SHOWN),
+        ..IssuesQuery::default()
+    };
+    let found = console.read::<calls::Issues>(&visit.visitor.token, &open).await?;
+    let needs = found.into_iter().map(|issue| Needs {
+        count: number(issue.count),
+        says: mask::line(&format!("given up at {}: {}", issue.place, issue.first_action), 300),
+        href: address("/issues", &[]),
+        first: String::new(),
+    });
+    Ok(needs.collect())
+}
+
+fn of_host(visit: &Visit, status: &HostStatus, mut attention: Vec<Needs>, newest: Table) -> Overview {
     let up_s = u64::try_from(status.at.since(status.started_at) / 1000).unwrap_or(0);
     let store = &status.store;
     let mut facts = vec![("Up for", span(up_s)), ("Store", store.kind.clone())];
@@ -117,14 +250,22 @@ fn of_host(visit: &Visit, status: &HostStatus, newest: Table) -> Overview {
         broken: broken.map(|part| (part.name.clone(), part.says.clone())).collect(),
         facts,
     };
-    let attention = status.attention.iter().map(|one| Needs {
-        count: number(one.count),
-        says: one.says.clone(),
-        href: page_of(&one.section)
-            .map(|(path, filter)| address(path, &[("filter", filter)]))
-            .unwrap_or_default(),
-        first: one.first.clone(),
-    });
+    attention.extend(status.attention.iter().map(|one| {
+        let page = page_of(&one.section);
+        Needs {
+            count: number(one.count),
+            says: one.says.clone(),
+            // The command is for what no page shows.
+            first: if page.is_some() {
+                String::new()
+            } else {
+                one.first.clone()
+            },
+            href: page
+                .map(|(path, filter)| address(path, &[("filter", filter)]))
+                .unwrap_or_default(),
+        }
+    }));
     let mut figures = Vec::new();
     if let Some(counts) = &status.counts {
         let again = counts.redeliveries + counts.conflicts + counts.suspected_replays;
@@ -188,9 +329,10 @@ fn of_host(visit: &Visit, status: &HostStatus, newest: Table) -> Overview {
     Overview {
         frame: Frame::of(visit, "Overview"),
         host: Some(host),
-        attention: attention.collect(),
+        attention,
         figures,
         charts: Vec::new(),
+        steps: Vec::new(),
         newest,
     }
 }
@@ -250,24 +392,14 @@ async fn of_tenant(console: &Console, visit: &Visit, newest: Table) -> Result<Ov
             first: String::new(),
         });
     }
-    let open = IssuesQuery {
-        state: Some(IssueState::Open.as_str().to_owned()),
-        ..IssuesQuery::default()
-    };
-    for issue in console.read::<calls::Issues>(token, &open).await? {
-        attention.push(Needs {
-            count: number(issue.count),
-            says: mask::line(&format!("given up at {}: {}", issue.place, issue.first_action), 300),
-            href: address("/issues", &[]),
-            first: String::new(),
-        });
-    }
+    attention.extend(issues(console, visit).await?);
     Ok(Overview {
         frame: Frame::of(visit, "Overview"),
         host: None,
         attention,
         figures,
         charts: Vec::new(),
+        steps: Vec::new(),
         newest,
     })
 }

@@ -84,7 +84,7 @@ impl Frame {
                 continue;
             }
             let href = format!("{ROOT}{below}");
-            let is_here = path == href || !below.is_empty() && path.starts_with(&format!("{href}/"));
+            let is_here = is_at(path, &href);
             let link = Link { name, href, is_here };
             match menu.last_mut().filter(|last| last.name == group) {
                 Some(last) => last.links.push(link),
@@ -112,6 +112,15 @@ impl Frame {
         }
     }
 
+    /// The same around a form: the menu shows the page that it belongs to, which it goes back to.
+    pub(crate) fn within(mut self, place: &str) -> Self {
+        let path = place.split('?').next().unwrap_or_default();
+        for link in self.menu.iter_mut().flat_map(|group| &mut group.links) {
+            link.is_here |= is_at(path, &link.href);
+        }
+        self
+    }
+
     /// Around a page that somebody reads who is not signed in.
     pub(crate) fn outside(headers: &HeaderMap, title: &str) -> Self {
         Self {
@@ -127,6 +136,11 @@ impl Frame {
             may_read: false,
         }
     }
+}
+
+/// Whether a path is that of a page of the menu, or below it; all are below the first.
+fn is_at(path: &str, href: &str) -> bool {
+    path == href || href != ROOT && path.strip_prefix(href).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// An end, without what nobody reads of it.

@@ -16,7 +16,7 @@ use crate::Console;
 use crate::act::{ACTOR, Act, Binding};
 use crate::acting::looked_at;
 use crate::asked::Trouble;
-use crate::fields::{Field, Form, Kind, NO_REASON, Unfit, line};
+use crate::fields::{Field, Form, Kind, NO_REASON, Unfit, Wrote, line};
 use crate::page::{Frame, may, show, show_as};
 use crate::table::{address, route_page, segment};
 use crate::visit::{Filled, Visit, asked, field, named};
@@ -112,15 +112,13 @@ pub(crate) async fn preview(
         Ok(act) => looked_at(&console, &visit, act, form.get("why"), back(&form.0)).await,
         Err(unfit) => Err(unfit),
     };
-    match looked {
-        Err(Unfit::Wrong(wrong)) => {
-            let mut page = blank(&console, &visit, &what, &form.0).await?;
-            page.blame(wrong);
-            Ok(show_as(StatusCode::BAD_REQUEST, &page))
-        }
-        Err(Unfit::Trouble(trouble)) => Err(trouble),
-        Ok(page) => Ok(page),
-    }
+    let wrong = match looked {
+        Ok(page) => return Ok(page),
+        Err(unfit) => unfit.wrong(Wrote::Fields)?,
+    };
+    let mut page = blank(&console, &visit, &what, &form.0).await?;
+    page.blame(wrong);
+    Ok(show_as(StatusCode::BAD_REQUEST, &page))
 }
 
 /// Where somebody came from: the route, or the version.

@@ -229,7 +229,17 @@ pub(crate) fn fields(runs: &Runs, asks: &Asks, offered: &Offered, now: &Now) -> 
         }
     }
     fields.push(head("Where it goes", ""));
-    if !destinations.is_empty() {
+    if destinations.is_empty() {
+        fields.push(head(
+            "",
+            match runs {
+                Runs::Forward(_) => {
+                    "There is no destination yet, and this route needs one: add one under Destinations first."
+                }
+                Runs::Plugin(_) => "There is no destination yet: what the plugin records stays in the ledger.",
+            },
+        ));
+    } else {
         let hint = match runs {
             Runs::Forward(_) => "One at least.",
             Runs::Plugin(_) => "None ticked: what it records stays in the ledger.",

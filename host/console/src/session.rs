@@ -217,6 +217,7 @@ mod tests {
             name: "ana (tok_1)".to_owned(),
             role: "viewer".to_owned(),
             tenant: tenant.map(|tenant| tenant.parse().unwrap()),
+            tenants: Vec::new(),
             permissions: Vec::new(),
             ends_at: None,
             may: Vec::new(),

@@ -25,15 +25,19 @@ use crate::act::{ACTOR, Act};
 use crate::acting;
 use crate::asked::Trouble;
 use crate::destination_form::{self, Way};
-use crate::fields::{Field, Form, Kind, NO_REASON, Unfit, line, pairs};
+use crate::fields::{Field, Form, Kind, NO_REASON, Unfit, Wrote, line, pairs};
 use crate::grants;
 use crate::page::{Frame, may, show, show_as};
 use crate::route_form::{self, Asks, Now, Offered, Runs};
 use crate::settings::{EVENTS_LOOKED_AT, needs, tenant, view};
+use crate::source_form;
 use crate::table::{address, route_page, segment};
 use crate::visit::{Filled, Visit, asked, field, named};
 use crate::written;
 
+/// What is said of secrets where the operator names no key that they are sealed with.
+pub(crate) const NO_SEAL_KEY: &str = "No secret can be set yet: the operator has named no key that secrets are sealed with. `seal_keys = [{ env = \"TOLLGATE_SEAL_KEY\" }]` in \
+     `[tenants]` of `tollgate.toml` names one (`openssl rand -hex 32` makes it); the host is started again with that variable.";
 /// What the addresses of these forms begin with.
 pub(crate) const PATH: &str = "/console/set/";
 /// Who the registry says added a version that the operator's file names.
@@ -67,10 +71,10 @@ pub(crate) async fn preview(
         }
         Err(unfit) => Err(unfit),
     };
+    let wrote = if what == "settings" { Wrote::Text } else { Wrote::Fields };
     let wrong = match looked {
-        Err(Unfit::Wrong(wrong)) => wrong,
-        Err(Unfit::Trouble(trouble)) => return Err(trouble),
         Ok(page) => return Ok(page),
+        Err(unfit) => unfit.wrong(wrote)?,
     };
     let mut page = blank(&console, &visit, &what, &form.0).await?;
     page.blame(wrong);
@@ -86,7 +90,7 @@ pub(crate) async fn preview(
 
 fn back(what: &str, tenant: &str, fields: &[(String, String)]) -> String {
     let page = match (what, field(fields, "kind")) {
-        ("source" | "rotate" | "end-key" | "test-source", _) | ("remove", "source") => "/sources",
+        ("source" | "change-source" | "rotate" | "end-key" | "test-source", _) | ("remove", "source") => "/sources",
         ("route", _) | ("remove", "route") => "/routes",
         ("destination" | "test-destination", _) | ("remove", "destination") => "/destinations",
         ("secret" | "remove-secret", _) => "/secrets",
@@ -131,8 +135,20 @@ async fn blank(console: &Console, visit: &Visit, what: &str, fields: &[(String, 
     );
     let title = match what {
         "source" => {
-            source_form(console, visit, &tenant, &given("provider"), &mut form).await?;
+            source_fields(console, visit, &tenant, &given("provider"), &mut form).await?;
             "Add a source"
+        }
+        "change-source" => {
+            form.about = "Its secrets are rotated on its page. What has no field here stays as it is.".to_owned();
+            let found = view(console, visit, &tenant).await?;
+            form.fields = source_form::fields(&found.text, &given("name"));
+            if form.fields.is_empty() {
+                let says = "there is nothing to change by form; change it under Settings, or in the operator's file";
+                return Err(Trouble::bad(says));
+            }
+            form.of = of(&["name"]);
+            form.of.push(("expects", expected(fields, found.version)));
+            "Change a source"
         }
         "route" => route_fields(console, visit, &tenant, fields, &mut form).await?,
         "destination" => destination_fields(console, visit, &tenant, fields, &mut form).await?,
@@ -169,7 +185,7 @@ async fn blank(console: &Console, visit: &Visit, what: &str, fields: &[(String, 
             "End a secret"
         }
         "test-source" => {
-            form.about = "The host makes an event as the provider's look, signs it with the source's own secret, and sends it through the edge. It is marked as a test, \
+            form.about = "The host makes an event that looks like the provider's, signs it with the source's own secret, and sends it through the edge. It is marked as a test, \
                           and has a receipt like any other."
                 .to_owned();
             form.of = of(&["name"]);
@@ -183,8 +199,7 @@ async fn blank(console: &Console, visit: &Visit, what: &str, fields: &[(String, 
             "Send a test event"
         }
         "test-destination" => {
-            form.about =
-                "One signed request, sent as every delivery is and marked as a test. Nothing of it is kept, and it is not tried again.".to_owned();
+            form.about = "One request or e-mail, sent as every delivery is and marked as a test. Nothing of it is kept, and it is not tried again.".to_owned();
             form.of = of(&["name"]);
             form.asks_why = false;
             "Send a test delivery"
@@ -273,9 +288,12 @@ async fn route_fields(
         form.about = "What becomes of the events that it takes?".to_owned();
         form.is_question = true;
         let forms = [
-            ("envelope", "hand on the envelope with the event"),
-            ("body", "hand on the body as it came"),
-            ("cloudevents", "hand on a CloudEvent"),
+            ("body", "hand events on as the provider sent them"),
+            (
+                "envelope",
+                "hand events on in Tollgate's envelope: type, subject, amount and the rest read out, the body in it",
+            ),
+            ("cloudevents", "hand events on as CloudEvents"),
         ];
         let mut choices: Vec<_> = forms.map(|(value, name)| (value.to_owned(), name.to_owned())).to_vec();
         for version in plugins(console, visit, tenant).await? {
@@ -287,7 +305,8 @@ async fn route_fields(
             ..line(
                 "runs",
                 "What it does",
-                "A plugin begins with the version that is named; another is brought in on the route's page.",
+                "Plugins that are published are here too; one that is not yet is published on its page, under Plugins. A plugin begins with the version that \
+                 is named; another is brought in on the route's page.",
                 true,
             )
         });
@@ -447,6 +466,7 @@ async fn destination_fields(
         let kinds = [
             ("push", "Tollgate sends it: an HTTPS endpoint of your own"),
             ("pull", "Its owner fetches it, for example from behind a firewall"),
+            ("email", "People are told of issues by e-mail, and of nothing else"),
         ];
         form.fields.push(Field {
             kind: Kind::One(kinds.map(|(value, name)| (value.to_owned(), name.to_owned())).to_vec()),
@@ -459,6 +479,7 @@ async fn destination_fields(
         Way::Pull => {
             "What waits there is fetched and confirmed with tollgate pull or over HTTP, with a token of the role puller."
         }
+        Way::Mail => "Each change of an issue is told there once, by the operator's mail server. No route sends there.",
     }
     .to_owned();
     let mut choices = secrets(console, visit, tenant).await?;
@@ -469,14 +490,10 @@ async fn destination_fields(
     let (title, part) = match (now, found) {
         (Some((_, part)), Some(found)) => {
             // Which fields there are hangs on what it says: of another version they might be others.
-            let version = match field(fields, "expects") {
-                "" => found.version.to_string(),
-                version => version.to_owned(),
-            };
             form.of.extend([
                 ("name", name.to_owned()),
                 ("change", "yes".to_owned()),
-                ("expects", version),
+                ("expects", expected(fields, found.version)),
             ]);
             let unshown = destination_form::unshown(way, &part);
             if !unshown.is_empty() {
@@ -498,6 +515,14 @@ async fn destination_fields(
     Ok(title)
 }
 
+/// The version that a form was made from: the newest, until it is sent.
+fn expected(fields: &[(String, String)], newest: u64) -> String {
+    match field(fields, "expects") {
+        "" => newest.to_string(),
+        version => version.to_owned(),
+    }
+}
+
 /// A destination of the settings as it stands there, to be changed.
 fn written_destination(text: &str, name: &str) -> Result<(Way, TomlTable), Trouble> {
     let Some(part) = written::part(text, "destinations", name) else {
@@ -513,7 +538,7 @@ fn written_destination(text: &str, name: &str) -> Result<(Way, TomlTable), Troub
 }
 
 /// Asks for the provider first, and then for what that one needs.
-async fn source_form(
+async fn source_fields(
     console: &Console,
     visit: &Visit,
     tenant: &TenantName,
@@ -521,34 +546,51 @@ async fn source_form(
     form: &mut Form,
 ) -> Result<(), Trouble> {
     let Some(profile) = profile::shipped().get(provider) else {
-        form.about = "Who sends events there? Tollgate knows how each proves itself.".to_owned();
+        form.about = "Who sends events there? Tollgate knows how each of these proves itself.".to_owned();
         form.is_question = true;
         let known = profile::shipped().iter();
         let known = known.map(|(name, profile)| (name.to_string(), profile.title.clone()));
         form.fields.push(Field {
             kind: Kind::One(known.collect()),
-            ..line("provider", "Provider", "", true)
+            ..line(
+                "provider",
+                "Provider",
+                "One that is not here may sign as others do: Standard Webhooks, or an HMAC of the body (generic-hmac).",
+                true,
+            )
         });
         return Ok(());
     };
-    form.about = "The URL to give to the provider is shown once it is added.".to_owned();
+    let found = view(console, visit, tenant).await?;
+    form.about = format!(
+        "{} sends events there. The URL to paste there is shown once the source is added.",
+        profile.title
+    );
     form.of = vec![("provider", provider.to_owned())];
     form.needs = needs(profile);
-    form.fields.push(line(
-        "name",
-        "Name",
-        "The last part of its URL: small letters, digits, - and _.",
-        true,
-    ));
+    form.needs_of.clone_from(&profile.title);
+    let is_free = !found.sources.iter().any(|source| source.name == provider);
+    form.fields.push(Field {
+        value: if is_free { provider.to_owned() } else { String::new() },
+        ..line(
+            "name",
+            "Name",
+            "The last part of its URL: small letters, digits, - and _.",
+            true,
+        )
+    });
     let secrets = secrets(console, visit, tenant).await?;
     if profile.needs_secrets() {
+        if !found.takes_secrets {
+            form.wrong = NO_SEAL_KEY.to_owned();
+        }
         let now = (console.host.now)().to_string();
         form.fields.push(Field {
             kind: Kind::Hidden,
             ..line(
                 "new_secret",
                 "Secret",
-                "What the provider signs with, pasted as it shows it. It is sealed and never shown again.",
+                "What the provider signs with, pasted as it shows it, with its prefix. It is sealed and never shown again.",
                 false,
             )
         });
@@ -568,22 +610,8 @@ async fn source_form(
             )
         });
     }
-    if profile.signs_url() {
-        form.fields.push(line(
-            "public_url",
-            "Public URL",
-            "Scheme and host as the provider has them: it signs them.",
-            true,
-        ));
-    }
-    if profile.needs_event_type() {
-        form.fields.push(line(
-            "event_type",
-            "Type of its events",
-            "What such an event is to you, for example campaign.clicked.",
-            true,
-        ));
-    }
+    let live = |key| source_form::field(key, if key == "accept" { "live" } else { "" });
+    form.fields.extend(source_form::keys(profile).map(live));
     for parameter in profile.parameters().iter().filter(|parameter| parameter.required) {
         let field = line(
             &format!("parameter-{}", parameter.name),
@@ -732,6 +760,11 @@ async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Res
                 Some(_) => Act::SettingsAndShow(path, body),
                 None => Act::Settings(path, body),
             }
+        }
+        "change-source" => {
+            let found = view(console, visit, &tenant).await?;
+            let text = source_form::changed(&found.text, form).map_err(Trouble::bad)?;
+            Act::Settings(path, Box::new(settings(text, number("expects")?, None)))
         }
         "route" => return route_act(console, visit, &tenant, form, &settings).await,
         "end-key" | "remove" => {

@@ -21,6 +21,8 @@ use crate::Console;
 use crate::asked::Trouble;
 use crate::destination_form;
 use crate::page::{Frame, may, show};
+use crate::set_up::NO_SEAL_KEY;
+use crate::source_form;
 use crate::table::{Cell, Part, Table, address, event_page, route_page, segment};
 use crate::visit::{Visit, asked, field, named};
 use crate::words::size;
@@ -38,6 +40,8 @@ struct Configured {
     add: Option<(&'static str, String)>,
     table: Table,
     empty: &'static str,
+    /// What to do first, where there is nothing.
+    then: &'static str,
     problems: Vec<String>,
 }
 
@@ -62,6 +66,7 @@ struct Settings {
 struct AskWhose {
     frame: Frame,
     action: String,
+    tenants: Vec<String>,
 }
 
 /// The tenant that a page is about: the reader's own, or the one that somebody of the whole host named.
@@ -75,11 +80,33 @@ pub(crate) fn tenant(visit: &Visit, fields: &[(String, String)]) -> Result<Optio
     }
 }
 
-/// Asks somebody of the whole host whose page they want.
-fn ask_whose(visit: &Visit, title: &str, uri: &Uri) -> Response {
-    show(&AskWhose {
-        frame: Frame::of(visit, title),
-        action: uri.path().to_owned(),
+/// The tenants whose things the reader sees, by name.
+///
+/// # Errors
+/// When the host does not say.
+pub(crate) async fn tenants(console: &Console, visit: &Visit) -> Result<Vec<TenantName>, Trouble> {
+    let who = console.read::<calls::WhoAmI>(&visit.visitor.token, &Nothing {}).await?;
+    Ok(who.tenants)
+}
+
+/// The tenant that a page is about; of a host with one tenant that one. Otherwise the page that asks somebody of the whole host whose they want.
+async fn of_whom(
+    console: &Console,
+    visit: &Visit,
+    title: &str,
+    uri: &Uri,
+) -> Result<Result<TenantName, Response>, Trouble> {
+    if let Some(tenant) = tenant(visit, &asked(uri))? {
+        return Ok(Ok(tenant));
+    }
+    let tenants = tenants(console, visit).await?;
+    Ok(match tenants.as_slice() {
+        [only] => Ok(only.clone()),
+        several => Err(show(&AskWhose {
+            frame: Frame::of(visit, title),
+            action: uri.path().to_owned(),
+            tenants: several.iter().map(ToString::to_string).collect(),
+        })),
     })
 }
 
@@ -120,8 +147,9 @@ fn add(visit: &Visit, name: &'static str, what: &str, tenant: &str) -> Option<(&
 
 /// `GET /console/sources`.
 pub(crate) async fn sources(State(console): State<Arc<Console>>, visit: Visit, uri: Uri) -> Result<Response, Trouble> {
-    let Some(tenant) = tenant(&visit, &asked(&uri))? else {
-        return Ok(ask_whose(&visit, "Sources", &uri));
+    let tenant = match of_whom(&console, &visit, "Sources", &uri).await? {
+        Ok(tenant) => tenant,
+        Err(asks) => return Ok(asks),
     };
     let (found, now) = (view(&console, &visit, &tenant).await?, (console.host.now)());
     let mut last: BTreeMap<String, (String, String)> = BTreeMap::new();
@@ -143,7 +171,14 @@ pub(crate) async fn sources(State(console): State<Arc<Console>>, visit: Visit, u
         &[
             ("Source", "main"),
             ("Provider", ""),
-            ("Path for the provider", "wide"),
+            (
+                if found.sources.iter().any(|source| source.url.is_some()) {
+                    "URL for the provider"
+                } else {
+                    "Path for the provider"
+                },
+                "wide",
+            ),
             ("Last event", "time"),
             ("Whose", ""),
             ("", "act"),
@@ -165,7 +200,9 @@ pub(crate) async fn sources(State(console): State<Arc<Console>>, visit: Visit, u
         table.rows.push(vec![
             Part::said(source.name.clone()).to(page).into(),
             provider,
-            Part::told(&source.to.join(" ")).class("code").into(),
+            Part::told(source.url.as_deref().unwrap_or(&source.to.join(" ")))
+                .class("code")
+                .into(),
             at.into(),
             whose(source).into(),
             remove(&visit, &tenant, "source", source),
@@ -173,17 +210,18 @@ pub(crate) async fn sources(State(console): State<Arc<Console>>, visit: Visit, u
     }
     Ok(show(&Configured {
         frame: Frame::of(&visit, "Sources"),
-        about: "Where providers send events, and how each proves itself. The provider is given the public listener's address with this path.",
+        about: "Where providers send events, and how each proves itself.",
         add: add(&visit, "Add a source", "source", &tenant),
         tenant,
         table,
         empty: "No source yet: nothing can come in.",
+        then: "A source is where one provider sends its events. Choose the provider from a list and paste the secret that it shows; the URL to paste there comes with it.",
         problems: found.problems.iter().map(words).collect(),
     }))
 }
 
 /// The page of a source.
-fn source_page(tenant: &str, source: &str) -> String {
+pub(crate) fn source_page(tenant: &str, source: &str) -> String {
     address(&format!("/sources/{}/{}", segment(tenant), segment(source)), &[])
 }
 
@@ -192,8 +230,10 @@ fn source_page(tenant: &str, source: &str) -> String {
 struct Source {
     frame: Frame,
     about: String,
-    /// What the provider is given, below the address of the public listener.
+    /// What the provider is given; where nobody says where the public listener is reached, what stands behind that.
+    url: Option<String>,
     path: String,
+    may_say_where: bool,
     needs: Vec<(&'static str, String)>,
     facts: Vec<(&'static str, Part)>,
     keys: Table,
@@ -267,6 +307,8 @@ pub(crate) async fn source(
         let named = [("name", name.as_str())];
         acts.push(Part::said("Send a test event").to(form("test-source", &tenant, &named)));
         if is_own {
+            let has_fields = !source_form::fields(&found.text, &name).is_empty();
+            acts.extend(has_fields.then(|| Part::said("Change it").to(form("change-source", &tenant, &named))));
             let takes = found.takes_secrets && !source.keys.is_empty();
             acts.extend(takes.then(|| Part::said("Rotate the secret").to(form("rotate", &tenant, &named))));
             let kind = [("kind", "source"), ("name", name.as_str())];
@@ -277,7 +319,9 @@ pub(crate) async fn source(
     Ok(show(&Source {
         frame: Frame::of(&visit, name.clone()),
         about: format!("{title} sends events of {tenant} here."),
+        url: source.url.as_deref().map(|url| mask::line(url, 500)),
         path: source.to.join(" "),
+        may_say_where: visit.visitor.who.tenant.is_none(),
         needs: profile.map_or_else(Vec::new, |profile| needs(profile)),
         facts,
         keys,
@@ -311,8 +355,9 @@ pub(crate) fn needs(profile: &Profile) -> Vec<(&'static str, String)> {
 
 /// `GET /console/routes`.
 pub(crate) async fn routes(State(console): State<Arc<Console>>, visit: Visit, uri: Uri) -> Result<Response, Trouble> {
-    let Some(tenant) = tenant(&visit, &asked(&uri))? else {
-        return Ok(ask_whose(&visit, "Routes", &uri));
+    let tenant = match of_whom(&console, &visit, "Routes", &uri).await? {
+        Ok(tenant) => tenant,
+        Err(asks) => return Ok(asks),
     };
     let found = view(&console, &visit, &tenant).await?;
     let tenant = tenant.to_string();
@@ -346,6 +391,7 @@ pub(crate) async fn routes(State(console): State<Arc<Console>>, visit: Visit, ur
         tenant,
         table,
         empty: "No route yet: events are kept, and nothing follows from them.",
+        then: "A route says which events are handed on to a destination, or run by a plugin. Events that came before it can be replayed by it.",
         problems: found.problems.iter().map(words).collect(),
     }))
 }
@@ -356,8 +402,9 @@ pub(crate) async fn destinations(
     visit: Visit,
     uri: Uri,
 ) -> Result<Response, Trouble> {
-    let Some(tenant) = tenant(&visit, &asked(&uri))? else {
-        return Ok(ask_whose(&visit, "Destinations", &uri));
+    let tenant = match of_whom(&console, &visit, "Destinations", &uri).await? {
+        Ok(tenant) => tenant,
+        Err(asks) => return Ok(asks),
     };
     let found = view(&console, &visit, &tenant).await?;
     let tenant = tenant.to_string();
@@ -368,7 +415,8 @@ pub(crate) async fn destinations(
     let changeable = destination_form::changeable(&found.text);
     for destination in &found.destinations {
         let is_url = destination.says.contains("://");
-        let is_sent_to = is_url && may(&visit, Permission::SettingsWrite);
+        let is_sent_to = is_url || destination.says.starts_with("e-mail to ");
+        let is_sent_to = is_sent_to && may(&visit, Permission::SettingsWrite);
         let named = [("name", destination.name.as_str())];
         let test = is_sent_to.then(|| Part::said("Send a test").to(form("test-destination", &tenant, &named)));
         let mut acts = remove(&visit, &tenant, "destination", destination);
@@ -386,19 +434,21 @@ pub(crate) async fn destinations(
     }
     Ok(show(&Configured {
         frame: Frame::of(&visit, "Destinations"),
-        about: "Where actions and forwarded events are sent, signed after Standard Webhooks.",
+        about: "Where actions and forwarded events are sent, signed after Standard Webhooks; and who is told of issues.",
         add: add(&visit, "Add a destination", "destination", &tenant),
         tenant,
         table,
-        empty: "No destination yet: actions stay in the ledger.",
+        empty: "No destination yet: what routes record stays in the ledger.",
+        then: "A destination is an HTTPS endpoint of yours, a place that its owner fetches from, or people who are told of failures by e-mail.",
         problems: found.problems.iter().map(words).collect(),
     }))
 }
 
 /// `GET /console/secrets`.
 pub(crate) async fn secrets(State(console): State<Arc<Console>>, visit: Visit, uri: Uri) -> Result<Response, Trouble> {
-    let Some(tenant) = tenant(&visit, &asked(&uri))? else {
-        return Ok(ask_whose(&visit, "Secrets", &uri));
+    let tenant = match of_whom(&console, &visit, "Secrets", &uri).await? {
+        Ok(tenant) => tenant,
+        Err(asks) => return Ok(asks),
     };
     let (found, now) = (view(&console, &visit, &tenant).await?, (console.host.now)());
     let path = TenantPath { tenant: tenant.clone() };
@@ -439,8 +489,7 @@ pub(crate) async fn secrets(State(console): State<Arc<Console>>, visit: Visit, u
     }
     let mut problems: Vec<_> = found.problems.iter().map(words).collect();
     if !found.takes_secrets {
-        let says = "Secrets cannot be set yet: the operator has named no key that they are sealed with (seal_keys in [tenants]).";
-        problems.push(says.to_owned());
+        problems.push(NO_SEAL_KEY.to_owned());
     }
     Ok(show(&Configured {
         frame: Frame::of(&visit, "Secrets"),
@@ -448,7 +497,8 @@ pub(crate) async fn secrets(State(console): State<Arc<Console>>, visit: Visit, u
         add: add(&visit, "Set a secret", "secret", &tenant).filter(|_| found.takes_secrets),
         tenant,
         table,
-        empty: "No secret yet. A source needs one that its provider shows, a destination one of its own.",
+        empty: "No secret yet.",
+        then: "The forms of sources and destinations set theirs by themselves. One that is set here can be chosen there.",
         problems,
     }))
 }
@@ -456,8 +506,9 @@ pub(crate) async fn secrets(State(console): State<Arc<Console>>, visit: Visit, u
 /// `GET /console/settings`: the newest version, or the one that was asked for.
 pub(crate) async fn settings(State(console): State<Arc<Console>>, visit: Visit, uri: Uri) -> Result<Response, Trouble> {
     let fields = asked(&uri);
-    let Some(tenant) = tenant(&visit, &fields)? else {
-        return Ok(ask_whose(&visit, "Settings", &uri));
+    let tenant = match of_whom(&console, &visit, "Settings", &uri).await? {
+        Ok(tenant) => tenant,
+        Err(asks) => return Ok(asks),
     };
     let (token, now) = (&visit.visitor.token, (console.host.now)());
     let found = view(&console, &visit, &tenant).await?;

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use tollgate_api::calls;
+use tollgate_api::whoami::WhoAmI;
 use tollgate_core::limits;
 use tollgate_core::secret::Secret;
 
@@ -71,7 +72,7 @@ pub(crate) async fn sign_in(State(console): State<Arc<Console>>, request: Reques
     let headers = &parts.headers;
     let form = match read_form(&parts, body, limits::CONSOLE_FORM_BYTES_MAX).await {
         Ok(form) => form,
-        Err(Trouble { status, says }) => return ask_for_token(&console, headers, status, &says, ""),
+        Err(Trouble { status, says, .. }) => return ask_for_token(&console, headers, status, &says, ""),
     };
     let next = own_place(form.get("next"));
     let again = |status, says: &str| ask_for_token(&console, headers, status, says, next);
@@ -80,14 +81,18 @@ pub(crate) async fn sign_in(State(console): State<Arc<Console>>, request: Reques
     }
     let token = Secret::new(form.get("token").trim());
     let who = match console.read::<calls::WhoAmI>(&token, &tollgate_api::Nothing {}).await {
-        Ok(who) => who,
+        // Which tenants there are is asked when somebody chooses one: by then it may be others.
+        Ok(who) => WhoAmI {
+            tenants: Vec::new(),
+            ..who
+        },
         Err(trouble) if trouble.status == StatusCode::UNAUTHORIZED => {
             return again(
                 StatusCode::UNAUTHORIZED,
                 "This token is not valid here: it is mistyped, revoked or over.",
             );
         }
-        Err(Trouble { status, says }) => return again(status, &says),
+        Err(Trouble { status, says, .. }) => return again(status, &says),
     };
     let newcomer = Newcomer {
         token,

@@ -139,7 +139,8 @@ fn kept(trace: &Trace) -> Step {
         Disposition::Held { reason } => ("held", "Kept, and held", mask::line(reason, TEXT_BYTES_MAX)),
     };
     let routes = match trace.jobs.len() {
-        0 => "no route takes it".to_owned(),
+        0 if word == "held" => String::new(),
+        0 => "no route took it".to_owned(),
         count => counted(count as u64, "job"),
     };
     Step {
@@ -380,6 +381,17 @@ pub(crate) fn standing(trace: &Trace, may: &dyn Fn(Permission) -> bool, now: Uni
             id: receipt.clone(),
             says: "waits until somebody decides".to_owned(),
             act: act("Decide", "review", &[("id", &receipt)]),
+        });
+    }
+    if matches!(trace.receipt.disposition, Disposition::Accepted) && trace.jobs.is_empty() {
+        let add = || Part::said("Add a route").to(address("/set/route", &[("tenant", &tenant)]));
+        all.push(Now {
+            state: Part::said("kept").marked("none"),
+            what: "No route took it".to_owned(),
+            id: String::new(),
+            says: "Nothing follows from it. Once a route is there, replay the event: the routes of then take it."
+                .to_owned(),
+            act: may(Permission::SettingsWrite).then(add),
         });
     }
     for delivery in trace.deliveries.iter().filter(|delivery| delivery.decision != "same") {

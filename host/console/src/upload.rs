@@ -18,6 +18,7 @@ use crate::Console;
 use crate::act::ACTOR;
 use crate::asked::Trouble;
 use crate::page::{Frame, may, show, show_as};
+use crate::settings::tenants;
 use crate::visit::{Filled, Handed, Visit, asked, field, go};
 
 /// Where a form with a file is sent.
@@ -179,31 +180,39 @@ fn name_of(head: &str) -> Option<String> {
 struct Upload {
     frame: Frame,
     tenant: String,
-    /// Whoever sees the whole host says whose it is.
+    /// Whoever sees the whole host chooses whose it is.
     asks_whose: bool,
+    tenants: Vec<String>,
     most_mib: usize,
     wrong: String,
 }
 
 impl Upload {
-    fn of(visit: &Visit, tenant: &str, wrong: String) -> Self {
+    async fn of(console: &Console, visit: &Visit, tenant: &str, wrong: String) -> Result<Self, Trouble> {
         let own = visit.visitor.who.tenant.as_ref();
-        Self {
+        let tenants = match own {
+            Some(_) => Vec::new(),
+            None => tenants(console, visit).await?,
+        };
+        Ok(Self {
             frame: Frame::of(visit, "Upload a plugin"),
             tenant: own.map_or_else(|| tenant.to_owned(), ToString::to_string),
             asks_whose: own.is_none(),
+            tenants: tenants.iter().map(ToString::to_string).collect(),
             most_mib: limits::COMPONENT_BYTES_MAX >> 20,
             wrong,
-        }
+        })
     }
 }
 
 /// `GET /console/plugins/upload`.
-pub(crate) async fn form(visit: Visit, uri: Uri) -> Result<Response, Trouble> {
+pub(crate) async fn form(State(console): State<Arc<Console>>, visit: Visit, uri: Uri) -> Result<Response, Trouble> {
     if !may(&visit, Permission::PluginUpload) {
         return Err(Trouble::new(StatusCode::FORBIDDEN, "your token hands no plugins in"));
     }
-    Ok(show(&Upload::of(&visit, field(&asked(&uri), "tenant"), String::new())))
+    let asked = asked(&uri);
+    let page = Upload::of(&console, &visit, field(&asked, "tenant"), String::new());
+    Ok(show(&page.await?))
 }
 
 /// `POST /console/plugins/upload`: hands the file in, and goes to the page of what it became.
@@ -213,17 +222,16 @@ pub(crate) async fn upload(
     form: Filled,
     handed: Handed,
 ) -> Result<Response, Trouble> {
-    let again = |status, says: &str| {
-        Ok(show_as(
-            status,
-            &Upload::of(&visit, form.get("tenant"), mask::line(says, 2000)),
-        ))
+    let again = async |status, says: &str| {
+        let page = Upload::of(&console, &visit, form.get("tenant"), mask::line(says, 2000));
+        Ok(show_as(status, &page.await?))
     };
     if handed.0.is_empty() {
         return again(
             StatusCode::BAD_REQUEST,
             "choose the component, a .wasm file as `tollgate plugin build` makes it",
-        );
+        )
+        .await;
     }
     let mut headers = HeaderMap::new();
     if let Some(signature) = form.given("signature") {
@@ -232,7 +240,8 @@ pub(crate) async fn upload(
             return again(
                 StatusCode::BAD_REQUEST,
                 "the signature is not the document that `tollgate plugin sign` writes",
-            );
+            )
+            .await;
         };
         headers.insert(HeaderName::from_static(SIGNATURE_HEADER), value);
     }
@@ -249,7 +258,7 @@ pub(crate) async fn upload(
     {
         Ok(version) => Ok(go(&format!("{}/plugins/{}?uploaded=1", crate::ROOT, version.digest))),
         Err(trouble) if trouble.status.is_client_error() && trouble.status != StatusCode::UNAUTHORIZED => {
-            again(trouble.status, &trouble.says)
+            again(trouble.status, &trouble.says).await
         }
         Err(trouble) => Err(trouble),
     }

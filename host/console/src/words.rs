@@ -27,6 +27,16 @@ pub(crate) fn number(number: impl Into<i128>) -> String {
     text
 }
 
+/// A text of the host's in its parts, and which of them stand between backticks.
+pub(crate) fn coded(text: &str) -> impl Iterator<Item = (bool, &str)> {
+    let is_paired = text.matches('`').count().is_multiple_of(2);
+    let mut parts = text.split('`').collect::<Vec<_>>();
+    if !is_paired {
+        parts = vec![text];
+    }
+    parts.into_iter().enumerate().map(|(at, part)| (at % 2 == 1, part))
+}
+
 /// A number of things.
 pub(crate) fn counted(count: u64, thing: &str) -> String {
     match (count, thing.strip_suffix('y')) {

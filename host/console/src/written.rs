@@ -5,6 +5,7 @@ use tollgate_core::ids::{DestinationName, ProviderName, RouteName, SecretName, S
 use tollgate_core::profile;
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table as TomlTable, Value};
 
+use crate::source_form;
 use crate::visit::Filled;
 
 /// The settings with a part of this kind: a new one, or another in the place of the one of its name. What people wrote elsewhere stays as it is,
@@ -187,9 +188,9 @@ pub(crate) fn source_added(text: &str, form: &Filled, secret: Option<&str>) -> R
         secrets.push(Value::InlineTable(key(form.get("secret_id").trim(), secret)?));
         table.insert("secrets", toml_edit::value(secrets));
     }
-    for key in ["public_url", "event_type"] {
+    for key in source_form::keys(profile) {
         if let Some(text) = form.given(key) {
-            table.insert(key, toml_edit::value(text));
+            source_form::write(&mut table, key, &text);
         }
     }
     let mut parameters = InlineTable::new();

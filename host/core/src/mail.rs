@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::action::{Action, ActionKind, Notice};
-use crate::delivery::AttemptEnd;
+use crate::delivery::{AttemptEnd, TestMessage};
 use crate::issue;
 use crate::mask;
 pub use crate::outbox::OutboxClaim;
@@ -101,6 +101,22 @@ pub struct Mail {
     pub id: String,
     /// When the change was recorded.
     pub date: UnixMillis,
+}
+
+impl TestMessage<'_> {
+    /// The test as an e-mail; `at` is the time as its reader knows it.
+    pub fn mail(&self, at: UnixMillis) -> Mail {
+        Mail {
+            subject: format!("[tollgate] {}: a test of {}", self.tenant, self.destination),
+            text: format!(
+                "Somebody who sets up the destination {} of the tenant {} tries it.\n\
+                 Nothing happened, and nothing is to be done.\n",
+                self.destination, self.tenant
+            ),
+            id: self.id.to_owned(),
+            date: at,
+        }
+    }
 }
 
 impl OutboxClaim {

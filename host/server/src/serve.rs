@@ -37,6 +37,8 @@ use crate::worker::{self, Quarantines, Worker, WorkerCounters};
 /// [`tollgate_sandbox::compile_child_main`].
 pub const COMPILE_PLUGIN: &str = "compile-plugin";
 
+/// What is said where there is no private listener.
+const NO_OPERATOR: &str = "none";
 /// Address space of the compiler's child process. A componentized Python program of 18 MB needs most of it.
 const COMPILER_MEMORY_BYTES_MAX: u64 = 6 * 1024 * 1024 * 1024;
 /// The child may use one in so many parts of the machine's memory and processors.
@@ -364,7 +366,8 @@ impl Host {
                 tasks.spawn(worker::run(worker));
                 tasks.spawn(Arc::clone(&self.registry).follow_changes(self.shutdown.clone()));
                 progress.has_loaded();
-                tracing::info!(edge = %address, operator = operator_address, "tollgate is up");
+                let console = (operator_address != NO_OPERATOR).then(|| format!("http://{operator_address}/console"));
+                tracing::info!(edge = %address, operator = operator_address, console, "tollgate is up");
                 self.wait(signals).await
             }
             Ok(Began::Stopped) => Ok(()),
@@ -393,7 +396,7 @@ impl Host {
     ) -> anyhow::Result<String> {
         let settings = self.config.load().operator.clone();
         let (Some(listen), Some(token)) = (settings.listen, settings.token) else {
-            return Ok("none".to_owned());
+            return Ok(NO_OPERATOR.to_owned());
         };
         let listener = operator::listen(listen).await?;
         let address = listener.local_addr()?;

@@ -349,6 +349,8 @@ pub struct HistoryFilter {
     pub digest: Option<PluginDigest>,
     /// None about settings and their secrets.
     pub without_settings: bool,
+    /// Also what people did to single events: replays, sending again, decisions. They stand behind the others, the newest first.
+    pub with_events: bool,
     /// The most lines that are returned.
     pub rows_max: usize,
 }

@@ -9,6 +9,8 @@ pub(crate) mod bulks;
 pub(crate) mod chain;
 pub(crate) mod counts;
 pub(crate) mod deliveries;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod done;
 pub(crate) mod fault;
 pub(crate) mod head;
 pub(crate) mod history;

@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use tollgate_core::commitment::body_commitment;
 use tollgate_core::secret::Secret;
 use tollgate_tests::console::{Person, text};
+use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::events::{redeemed, signer};
 use tollgate_tests::json::{list, says};
 
-use tollgate_tests::stage::{CASHBACK, Ran, SOURCES, Setup, Stage, tollgate};
+use tollgate_tests::stage::{CASHBACK, CASHBACK_TO_BOOKS, Ran, SOURCES, Setup, Stage, books, tollgate};
 
 const FILES: [&str; 3] = ["tollgate.db", "tollgate.db-log-0000000000000000", "tollgate.db-key"];
 
@@ -463,5 +464,98 @@ fn o5_what_people_changed_is_listed_to_those_who_may_see_it() {
     assert!(
         page.contains("they move house") && !page.contains("acme") && !page.contains("The chain of receipts"),
         "{page}"
+    );
+}
+
+#[test]
+fn o5_what_people_did_to_events_is_listed_once_for_each_request_with_who_and_why() {
+    let to_books = Destination::start();
+    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &to_books)))
+        .tenant("globex", &format!("{SOURCES}{CASHBACK}"))
+        .plugin("cashback")
+        .start();
+    to_books.script([Reply::Status(410), Reply::Status(410)]);
+    for number in 1..=3 {
+        assert_eq!(stage.redeem(number).status, 202);
+        stage.quiet();
+    }
+    let odd = signer("shop").sign("", redeemed("evt_odd", "red_odd", "teleported"));
+    assert_eq!(stage.post_to("acme", "shop", &odd).status, 202);
+    stage.quiet();
+    let odd = stage.trace("evt_odd")["receipt"]["id"]
+        .as_str()
+        .expect("a receipt")
+        .to_owned();
+    let post = |path: &str, body: Value| {
+        let answer = stage.operator_post(path, &body.to_string());
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    };
+    // Whoever says that they are somebody else is named beside it, and a reason that looks like a name is a reason.
+    let reason = "dismissed by eve: no";
+    post(
+        "/v1/review",
+        json!({ "id": odd, "dismiss": true, "actor": "ana by day", "why": reason }),
+    );
+    post(
+        "/v1/replay",
+        json!({ "dead_letters": {}, "actor": "ben", "why": "they are back" }),
+    );
+    stage.quiet();
+    post(
+        "/v1/resend",
+        json!({ "deliveries": { "destination": "books" }, "actor": "cem", "why": "they lost them" }),
+    );
+    stage.quiet();
+
+    let lines = |token: &str| list(&stage.ask_as(token, "GET", "/v1/audit?tenant=acme", b"").json()["changes"]);
+    let all = lines(stage.operator_token());
+    let of = |what: &str| -> Vec<Value> { all.iter().filter(|line| line["what"] == what).cloned().collect() };
+    let decided = of("decided");
+    assert_eq!(decided.len(), 1, "{all:#?}");
+    assert_eq!(
+        (&decided[0]["actor"], &decided[0]["why"], &decided[0]["to"]),
+        (&json!("ana by day"), &json!(reason), &json!(format!("{odd} dismissed")))
+    );
+    let replayed = of("replayed");
+    assert_eq!(replayed.len(), 1, "{all:#?}");
+    says(
+        replayed[0]["actor"].as_str().unwrap_or_default(),
+        &["ben: they are back"],
+    );
+    says(
+        replayed[0]["to"].as_str().unwrap_or_default(),
+        &["(to books), and 1 more"],
+    );
+    let sent = of("sent again");
+    assert_eq!(sent.len(), 1, "{all:#?}");
+    assert_eq!(
+        (&sent[0]["actor"], &sent[0]["why"]),
+        (&json!("cem"), &json!("they lost them"))
+    );
+    says(sent[0]["to"].as_str().unwrap_or_default(), &["(to books), and 2 more"]);
+
+    for (role, sees) in [("tenant-admin", true), ("viewer", true), ("plugin-author", false)] {
+        let found = lines(&stage.token(role, "acme"));
+        assert_eq!(
+            found.iter().any(|line| line["what"] == "decided"),
+            sees,
+            "{role}: {found:#?}"
+        );
+    }
+    let others = stage
+        .ask_as(&stage.token("viewer", "globex"), "GET", "/v1/audit", b"")
+        .json();
+    assert!(
+        !list(&others["changes"]).iter().any(|line| line["tenant"] == "acme"),
+        "{others:#}"
+    );
+    let mut person = Person::signed_in(&stage, stage.operator_token());
+    says(
+        &text(&person.get("/console/audit?tenant=acme")),
+        &[&format!("/console/find?id={odd}"), "and 2 more", "they lost them"],
+    );
+    says(
+        &stage.ask_for_people(&["audit", "changes", "--tenant", "acme"]).stdout,
+        &["decided", "sent again", "they lost them"],
     );
 }

@@ -1,14 +1,17 @@
 //! O8 in a real Chromium. Where it is not installed, that is said and the tests are passed over; `.ci/run` installs it.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 use tollgate_core::access::Capability;
 use tollgate_core::manifest::Manifest;
 use tollgate_sandbox::with_manifest;
 use tollgate_tests::console::{Browser, Lively, fresh, lively, pages};
-use tollgate_tests::hostile_dir;
-use tollgate_tests::stage::{CASHBACK, Setup, Stage};
+use tollgate_tests::destination::Destination;
+use tollgate_tests::stage::{CASHBACK, Setup, Stage, free_port};
+use tollgate_tests::{hostile_dir, plugins_dir, root, tollgate_bin};
 
 use super::certificates::{Authority, Validity};
 
@@ -129,5 +132,64 @@ fn o8_people_find_follow_and_decide_with_and_without_javascript() {
         stage.trace("evt_odd")["review"]["became"],
         "dismissed",
         "decided without JavaScript"
+    );
+}
+
+/// A process that ends with the test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What docs/first-hour.md says, done as it says it: with its file, an empty tenant, and a browser.
+#[test]
+fn o8_o14_a_persons_first_hour_leads_from_an_empty_folder_to_a_delivered_action_and_a_resolved_issue() {
+    let Some(browser) = Browser::installed() else { return };
+    let page = std::fs::read_to_string(root().join("docs/first-hour.md")).expect("the page");
+    let (_, file) = page.split_once("```toml\n").expect("its file");
+    let (file, _) = file.split_once("```").expect("its end");
+    let (edge, operator, receiver) = (free_port(), free_port(), Destination::start());
+    let file = file.replace("127.0.0.1:8080", &edge.to_string());
+    let file = file.replace("127.0.0.1:9090", &operator.to_string());
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("tollgate.toml"), file).expect("the operator's file");
+    std::fs::create_dir(folder.path().join("tenants")).expect("the tenants' folder");
+    std::fs::write(folder.path().join("tenants/acme.toml"), "").expect("a tenant");
+    let token = "a-token-of-the-first-hour";
+    let host = Command::new(tollgate_bin())
+        .arg("serve")
+        .current_dir(folder.path())
+        .env("TOLLGATE_OPERATOR_TOKEN", token)
+        .env("TOLLGATE_SEAL_KEY", "a-seal-key-of-the-tests-that-is-long-enough")
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut host = Ends(host.expect("the host starts"));
+    let mut log = BufReader::new(host.0.stderr.take().expect("a pipe")).lines();
+    let up = log
+        .by_ref()
+        .map_while(Result::ok)
+        .find(|line| line.contains("tollgate is up"));
+    let up = up.expect("it comes up");
+    assert!(
+        up.contains(&format!("http://{operator}/console")),
+        "it says where the console is: {up}"
+    );
+    // Who stops reading stops nothing; what is said is read all the same, so that the pipe is never full.
+    std::thread::spawn(move || log.for_each(drop));
+    let task = json!({
+        "base": format!("http://{operator}"), "edge": format!("http://{edge}"), "token": token, "receiver": receiver.url(),
+        "nobody": format!("http://{}/", free_port()), "component": plugins_dir().join("cashback.wasm"),
+        "folder": std::env::var("TOLLGATE_SHOTS").ok(),
+    });
+    let found = browser.run("first-hour.mjs", &task);
+    assert_eq!(found["failed"], "", "{found:#}");
+    eprintln!(
+        "the first hour took {} s in {} steps",
+        found["seconds"],
+        found["told"].as_array().map_or(0, Vec::len)
     );
 }

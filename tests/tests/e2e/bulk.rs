@@ -272,6 +272,13 @@ fn o11_a_bulk_action_is_ended_between_its_steps() {
     let stage = held(JOBS);
     let bulk = started(&stage, "dismiss", "status:held");
     let body = r#"{ "actor": "tester", "why": "the wrong filter" }"#;
+    // What would be ended is not: who ends it is who does so afterwards.
+    let look = r#"{ "actor": "somebody", "why": "only a look", "dry_run": true }"#;
+    let looked = stage.operator_post(&format!("/v1/bulk/{bulk}/abort"), look).json();
+    assert_eq!(
+        (text(&looked, "state"), text(&looked, "ended_by")),
+        ("aborted", "somebody")
+    );
     let aborted = stage.operator_post(&format!("/v1/bulk/{bulk}/abort"), body).json();
     let done = aborted["done"].as_u64().expect("a number");
     assert_eq!(

@@ -72,6 +72,22 @@ fn o12_failures_are_grouped_and_each_change_is_told_once_to_whoever_asked() {
     // A restart tells nothing again.
     stage.stop();
     stage.start();
+    let looked = stage
+        .ask(&[
+            "issues",
+            "acknowledge",
+            "issue_1",
+            "--why",
+            "they were called",
+            "--dry-run",
+        ])
+        .ok()
+        .json();
+    assert_eq!(
+        (text(&looked, "state"), text(&looked, "changed_by")),
+        ("acknowledged", "tester")
+    );
+    assert_eq!(text(&stage.ask(&["issues", "show", "issue_1"]).json(), "state"), "open");
     let acknowledged = stage
         .ask(&["issues", "acknowledge", "issue_1", "--why", "they were called"])
         .ok()

@@ -409,6 +409,45 @@ fn o12_an_address_that_is_nobodys_keeps_an_email_from_no_other() {
     assert_eq!(server.heard_times("."), 2);
 }
 
+#[test]
+fn o14_people_who_are_told_by_email_are_sent_one_test_of_which_nothing_is_kept() {
+    let server = MailServer::start();
+    let to_books = Destination::start();
+    let stage = stage(&to_books, &plainly(server.port)).start();
+    let test = |body: Value| {
+        let path = "/v1/tenants/acme/destinations/oncall/test";
+        stage.operator_post(path, &body.to_string())
+    };
+    let before = stage.counts();
+    let looked = test(json!({ "dry_run": true })).json();
+    assert_eq!(text(&looked, "url"), "mailto:oncall@acme.example,lead@acme.example");
+    assert!(
+        text(&looked, "body").starts_with("[tollgate] acme: a test of oncall\n\n"),
+        "{looked}"
+    );
+    assert_eq!((server.heard_times("RCPT"), &looked["end"]), (0, &Value::Null));
+    let sent = test(json!({})).json();
+    assert_eq!(
+        (&sent["delivered"], &sent["end"]["smtp_status"]),
+        (&json!(true), &json!(250))
+    );
+    assert_eq!((server.heard_times("RCPT"), server.heard_times(".")), (2, 1));
+    server.script(&[("DATA", "554 5.6.0 we take no tests")]);
+    let refused = test(json!({})).json();
+    assert_eq!(
+        (&refused["delivered"], &refused["end"]["smtp_status"]),
+        (&json!(false), &json!(554))
+    );
+    assert_eq!(
+        (stage.counts(), told(&stage, "").len()),
+        (before, 0),
+        "nothing of it is kept"
+    );
+    // Each keeps its place for a second, whoever waits for it.
+    let statuses: Vec<_> = (0..6).map(|_| test(json!({})).status).collect();
+    assert!(statuses.contains(&503), "nobody's inbox is filled: {statuses:?}");
+}
+
 /// What the server said of the e-mail stands, whether or not it says goodbye.
 #[test]
 fn o12_what_the_mail_server_said_of_an_email_is_recorded_without_its_answer_to_quit() {

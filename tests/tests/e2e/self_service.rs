@@ -318,7 +318,10 @@ fn w7_a_route_is_made_of_the_plugins_schema_and_what_does_not_fit_is_said_at_its
     let mut admin = Person::signed_in(&stage, &stage.token("tenant-admin", "acme"));
     assert_eq!(stage.redeem(1).status, 202);
     let first = shown(&admin.get("/console/set/route"));
-    says(&first, &["run cashback 1.0.0", "hand on the body as it came"]);
+    says(
+        &first,
+        &["run cashback 1.0.0", "hand events on as the provider sent them"],
+    );
     let form = shown(&admin.get("/console/set/route?runs=plugin%3Acashback"));
     says(
         &form,
@@ -515,7 +518,10 @@ fn o14_a_form_takes_settings_as_long_as_the_api_does() {
     let line = "# é\r\n";
     let text = line.repeat(SETTINGS_BYTES_MAX / (line.len() - 1));
     let fields = [("text", text.as_str()), ("expects", "0"), ("why", "as long as it gets")];
-    says(&done(&mut admin, "set/settings", &fields), &["Version 1 is in effect."]);
+    says(
+        &done(&mut admin, "set/settings", &fields),
+        &["Version 1 of the settings is in effect."],
+    );
     let kept = stage.operator_get("/v1/tenants/acme/settings").json();
     assert_eq!(tollgate_tests::json::text(&kept, "text"), text.replace('\r', ""));
     let longer = format!("{text}{line}");
@@ -693,4 +699,179 @@ fn w1_a_plugin_goes_from_a_file_to_the_route_and_back_by_form() {
     }
     assert_eq!(runs()["active"], first);
     let _: Value = stage.operator_get("/v1/plugins").json();
+}
+
+#[test]
+fn o14_whoever_tries_a_provider_out_says_by_form_which_events_count_and_changes_it_later() {
+    let stage = setup().edge("public_url = \"https://hooks.example/tollgate/\"").start();
+    let mut admin = Person::signed_in(&stage, &stage.token("tenant-admin", "acme"));
+    let form = shown(&admin.get("/console/set/source?provider=stripe"));
+    says(
+        &form,
+        &["value=\"stripe\"", "Events that count", "What is known of Stripe"],
+    );
+    let fields = [
+        ("provider", "stripe"),
+        ("name", "pay"),
+        ("new_secret", "whsec_0123456789abcdef0123456789abcdef"),
+        ("secret_id", "a"),
+        ("accept", "test"),
+        ("why", "we try it"),
+    ];
+    let added = done(&mut admin, "set/source", &fields);
+    says(&added, &["/console/sources/acme/pay", "The URL of pay"]);
+    let page = shown(&admin.get("/console/sources/acme/pay"));
+    says(
+        &page,
+        &[
+            "https://hooks.example/tollgate/in/acme/pay",
+            "/console/set/change-source",
+        ],
+    );
+    let settings = stage.operator_get("/v1/tenants/acme/settings").json();
+    let url_of = |name: &str| -> Value {
+        let sources = list(&settings["sources"]);
+        sources
+            .iter()
+            .find(|source| source["name"] == name)
+            .map(|source| source["url"].clone())
+            .unwrap_or_default()
+    };
+    assert_eq!(url_of("pay"), "https://hooks.example/tollgate/in/acme/pay");
+    assert_eq!(
+        url_of("shop"),
+        "https://hooks.example/tollgate/in/acme/shop",
+        "the operator's too"
+    );
+    says(
+        &stage.ask_for_people(&["settings", "show", "--tenant", "acme"]).stdout,
+        &["https://hooks.example/tollgate/in/acme/pay"],
+    );
+    let event = Signer::new("stripe", "whsec_0123456789abcdef0123456789abcdef");
+    let send = |id: &str| {
+        let body = json!({
+            "id": id, "object": "event", "type": "charge.captured", "created": 1, "livemode": false,
+            "data": { "object": { "id": "ch_1", "object": "charge" } },
+        });
+        stage.post("pay", &event.sign("", body.to_string())).json()["status"].clone()
+    };
+    // What no route takes has no effect that could be held back.
+    let _ = done(
+        &mut admin,
+        "set/destination",
+        &[("kind", "pull"), ("name", "box"), ("why", "for us")],
+    );
+    let route = [
+        ("runs", "body"),
+        ("name", "archive"),
+        ("sources", "pay"),
+        ("destinations", "box"),
+        ("why", "all of it"),
+    ];
+    let _ = done(&mut admin, "set/route", &route);
+    assert_eq!(send("evt_1"), "accepted");
+    let form = shown(&admin.get("/console/set/change-source?name=pay"));
+    says(&form, &["<option value=\"test\" selected>"]);
+    let expects = hidden(&form, "expects");
+    let change = [
+        ("name", "pay"),
+        ("expects", expects.as_str()),
+        ("accept", "live"),
+        ("why", "we are live"),
+    ];
+    says(&done(&mut admin, "set/change-source", &change), &["-accept"]);
+    assert_eq!(send("evt_2"), "held");
+    let text = text(&stage.operator_get("/v1/tenants/acme/settings").json(), "text").to_owned();
+    assert!(!text.contains("accept"), "what holds without a word has none: {text}");
+    // What cannot be set is said before somebody pastes a secret.
+    let bare = Setup::acme(CASHBACK).plugin("cashback").start();
+    let mut admin = Person::signed_in(&bare, &bare.token("tenant-admin", "acme"));
+    says(
+        &shown(&admin.get("/console/set/source?provider=stripe")),
+        &["No secret can be set yet", "<code>seal_keys"],
+    );
+    says(
+        &shown(&admin.get("/console/sources/acme/shop")),
+        &["https://YOUR-PUBLIC-HOST/in/acme/shop", "ask the operator"],
+    );
+}
+
+#[test]
+fn o14_people_who_are_told_by_email_are_set_up_by_form_and_what_does_not_fit_is_said_at_its_field() {
+    let stage = setup()
+        .delivery("[notices.email]\nserver = \"127.0.0.1\"\nport = 9\ntls = \"none\"\nfrom = \"a@mail.example\"\ndomains = [\"acme.example\"]")
+        .start();
+    let mut admin = Person::signed_in(&stage, &stage.token("tenant-admin", "acme"));
+    says(
+        &shown(&admin.get("/console/set/destination")),
+        &["told of issues by e-mail"],
+    );
+    let fields = |to: &'static str| {
+        [
+            ("kind", "email"),
+            ("name", "oncall"),
+            ("to", to),
+            ("why", "who wakes up"),
+        ]
+    };
+    let wrong = admin.post("/console/set/destination", &fields("ana@elsewhere.example"));
+    let page = shown(&wrong);
+    assert_eq!(wrong.status, 400, "{page}");
+    says(
+        &page,
+        &[
+            "Something does not fit",
+            "id=\"w-to\"",
+            "<code>elsewhere.example</code>",
+        ],
+    );
+    assert!(!page.contains("line "), "of a text that nobody sees: {page}");
+    let added = done(
+        &mut admin,
+        "set/destination",
+        &fields("ana@acme.example\r\nben@acme.example"),
+    );
+    says(
+        &added,
+        &[
+            "to = [&#34;ana@acme.example&#34;, &#34;ben@acme.example&#34;]",
+            "Send oncall a test",
+        ],
+    );
+    let list = shown(&admin.get("/console/destinations"));
+    says(
+        &list,
+        &[
+            "e-mail to ana@acme.example, ben@acme.example",
+            "/console/set/destination?tenant=acme&#38;name=oncall",
+        ],
+    );
+    let looked = admin.post("/console/set/test-destination", &[("name", "oncall")]);
+    says(
+        &shown(&looked),
+        &["One e-mail would be sent to oncall", "mailto:ana@acme.example"],
+    );
+    let form = shown(&admin.get("/console/set/destination?name=oncall"));
+    says(&form, &["ana@acme.example\nben@acme.example</textarea>"]);
+    let expects = hidden(&form, "expects");
+    let change = [
+        ("kind", "email"),
+        ("change", "yes"),
+        ("expects", expects.as_str()),
+        ("name", "oncall"),
+        ("to", "ben@acme.example"),
+        ("why", "ana left"),
+    ];
+    says(
+        &done(&mut admin, "set/destination", &change),
+        &["+to = [&#34;ben@acme.example&#34;]"],
+    );
+    // Somebody of the whole host chooses whose they mean from those that there are.
+    let mut operator = Person::signed_in(&stage, stage.operator_token());
+    says(
+        &shown(&operator.get("/console/destinations")),
+        &["Whose are meant?", "<option>acme</option>", "<option>globex</option>"],
+    );
+    let who = stage.operator_get("/v1/whoami").json();
+    assert_eq!(who["tenants"], json!(["acme", "globex"]));
 }

@@ -202,7 +202,7 @@ impl Draft {
             Err(error) => Err(unreadable(
                 path,
                 &error,
-                "start from the example file, or name another file with --config",
+                "docs/first-hour.md has the smallest one; or name another file with --config",
             )),
         };
         Self::of(path, file, env, plugin_files)
@@ -647,6 +647,9 @@ pub(crate) struct EdgeConfig {
     /// Refuse what did not come over HTTPS, here or at a trusted proxy.
     pub(crate) require_https: bool,
     pub(crate) rates: Rates,
+    /// Where providers reach the public listener: scheme, host, and the path below which a proxy has it, without a `/` at its end. Absent:
+    /// nobody has said.
+    pub(crate) public_url: Option<String>,
 }
 
 /// How much each tenant may send.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use http::Uri;
 use tollgate_core::forward;
 use tollgate_core::ids::{FamilyName, HostName, PluginName, TenantName};
 use tollgate_core::lifecycle::{self, Lifecycle};
@@ -84,6 +85,7 @@ impl Default for Settings {
                 trusted_proxies: Vec::new(),
                 require_https: false,
                 rates: Rates::default(),
+                public_url: None,
             },
             operator: OperatorConfig {
                 listen: None,
@@ -244,6 +246,16 @@ fn edge(section: &Section, edge: &mut EdgeConfig) {
             );
         }
     }
+    if let Some(value) = section.get("public_url") {
+        edge.public_url = public_url(&value);
+        let is_refused = edge.public_url.as_ref().is_some_and(|url| !url.starts_with("https:"));
+        if edge.require_https && is_refused {
+            value.problem(
+                "providers that are given this URL would be refused: `require_https` is set",
+                "write https, as providers reach the listener or the proxy before it",
+            );
+        }
+    }
     if let Some(section) = section.section("rate") {
         edge.rates.every = rate(&section);
         for (name, section) in section.named::<TenantName>("tenants") {
@@ -257,6 +269,22 @@ fn edge(section: &Section, edge: &mut EdgeConfig) {
         section.finish();
     }
     section.finish();
+}
+
+/// Where the public listener is reached, to be written before the path of a source.
+fn public_url(value: &Value) -> Option<String> {
+    let text = value.text()?;
+    let is_url = text.parse::<Uri>().is_ok_and(|url| {
+        let is_web = matches!(url.scheme_str(), Some("http" | "https"));
+        is_web && url.host().is_some_and(|host| !host.is_empty()) && !text.contains(['?', '#', '@'])
+    });
+    if !is_url {
+        value.problem(
+            format!("`{text}` is not where a provider reaches a listener"),
+            "write scheme and host, for example https://hooks.example; and a path, where a proxy has the listener below one",
+        );
+    }
+    is_url.then(|| text.trim_end_matches('/').to_owned())
 }
 
 fn trusted_proxy(value: &Value) -> Option<Network> {

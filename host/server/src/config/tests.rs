@@ -173,7 +173,7 @@ fn commented_defaults_of_the_example_are_the_defaults() {
             // What depends on the machine, or has no default to hold it against.
             let special = "threads lifecycles digest allow_networks trusted_proxies extra_roots certificate key [edge.tls] [edge.rate \
                            fetch_hosts env trust_files short_secrets short_token clear_text requests_per_s burst \
-                           [notices.email] server from user password tls port domains"
+                           [notices.email] server from user password tls port domains public_url"
                 .split(' ')
                 .any(|key| bare.starts_with(key));
             if is_config && !special {
@@ -697,4 +697,48 @@ fn a_routes_configuration_is_json_in_one_order() {
         r#"{"a":{"y":255,"z":true},"b":[1,2.5,"x\"y"],"day":"2026-05-05"}"#
     );
     assert_eq!(config("{ one = 1, two = 2 }"), config("{ two = 2, one = 1 }"));
+}
+
+#[test]
+fn o1_where_providers_reach_the_host_is_a_url_and_nothing_else() {
+    let read = |lines: &str| messages(&format!("[edge]\n{lines}\n{OPERATOR}"), TENANT);
+    for fits in [
+        "https://hooks.example",
+        "https://hooks.example:8443/",
+        "http://127.0.0.1:8080",
+        "https://x.example/hooks/",
+    ] {
+        assert_eq!(read(&format!("public_url = \"{fits}\"")), [""; 0], "{fits}");
+    }
+    for wrong in [
+        "hooks.example",
+        "/hooks",
+        "ftp://hooks.example",
+        "https://",
+        "https://hooks.example/?a=1",
+        "https://hooks.example/#a",
+        "https://a:b@hooks.example",
+        "https://hooks.example/ a",
+    ] {
+        let found = read(&format!("public_url = \"{wrong}\""));
+        assert!(
+            matches!(found.as_slice(), [one] if one.contains("is not where a provider reaches a listener")),
+            "{wrong}: {found:?}"
+        );
+    }
+    let refused =
+        read("require_https = true\ntrusted_proxies = [\"10.0.0.0/8\"]\npublic_url = \"http://hooks.example\"");
+    assert!(
+        matches!(refused.as_slice(), [one] if one.contains("providers that are given this URL would be refused")),
+        "{refused:?}"
+    );
+    let config = load_from_texts(
+        &format!("[edge]\npublic_url = \"https://x.example/hooks/\"\n{OPERATOR}"),
+        &[("acme", TENANT)],
+        &env,
+    );
+    assert_eq!(
+        config.unwrap().edge.public_url.as_deref(),
+        Some("https://x.example/hooks")
+    );
 }

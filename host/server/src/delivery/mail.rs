@@ -38,8 +38,7 @@ const UNREACHED: &str = "there is no connection to the mail server";
 /// How long a connection stays open for the answer to QUIT.
 const QUIT_MS_MAX: u64 = 1_000;
 
-/// Hands an e-mail that tells of `claim` to the server, and waits for its answer; `deadline` at most in all. `roots` vouch for the server beside
-/// Mozilla's.
+/// Hands an e-mail that tells of `claim` to the server, and waits for its answer; `deadline` at most in all.
 ///
 /// What the tenant is told of an attempt without an answer names neither the server nor what came from it: that is in the operator's log.
 pub(super) async fn send(
@@ -49,13 +48,29 @@ pub(super) async fn send(
     to: &[MailAddress],
     deadline: Duration,
 ) -> Attempt {
-    let message = claim.mail().and_then(|mail| {
-        let message = message(config, to, mail);
-        message.map_err(|reason| AttemptEnd::Forbidden { reason })
-    });
-    let message = match message {
-        Ok(message) => message,
+    let mail = match claim.mail() {
+        Ok(mail) => mail,
         Err(end) => return Attempt::without_answer(end),
+    };
+    let (attempt, error) = hand_over(config, roots, mail, to, deadline).await;
+    if let (Some(error), AttemptEnd::Failed { reason }) = (error, &attempt.end) {
+        let (server, port) = (&config.server, config.port);
+        say_of_delivery!(info, claim, server, port, error, "{reason}");
+    }
+    attempt
+}
+
+/// Hands an e-mail to the server. `roots` vouch for it beside Mozilla's. Where no answer came, what broke is returned for the operator's log.
+pub(super) async fn hand_over(
+    config: &MailConfig,
+    roots: &[CertificateDer<'static>],
+    mail: Mail,
+    to: &[MailAddress],
+    deadline: Duration,
+) -> (Attempt, Option<String>) {
+    let message = match message(config, to, mail) {
+        Ok(message) => message,
+        Err(reason) => return (Attempt::without_answer(AttemptEnd::Forbidden { reason }), None),
     };
     let told = async {
         let mut connection = connect(config, roots, deadline).await?;
@@ -75,20 +90,23 @@ pub(super) async fn send(
         Ok(Taken { response, not_for }) => {
             let said: Vec<_> = response.message().collect();
             let said = [said, not_for.iter().map(String::as_str).collect()].concat().join("; ");
-            Attempt {
+            let attempt = Attempt {
                 end: AttemptEnd::mailed(response.code().into(), MailStage::Message, &said),
                 answer: kept(&said),
-            }
+            };
+            (attempt, None)
         }
-        Err(Refused::Answered { stage, code, said }) => Attempt {
-            end: AttemptEnd::mailed(code.into(), stage, &said),
-            answer: kept(&said),
-        },
-        Err(Refused::Broken { reason, error }) => {
-            let (server, port, error) = (&config.server, config.port, kept(&error));
-            say_of_delivery!(info, claim, server, port, error, "{reason}");
-            Attempt::without_answer(AttemptEnd::Failed { reason })
+        Err(Refused::Answered { stage, code, said }) => {
+            let attempt = Attempt {
+                end: AttemptEnd::mailed(code.into(), stage, &said),
+                answer: kept(&said),
+            };
+            (attempt, None)
         }
+        Err(Refused::Broken { reason, error }) => (
+            Attempt::without_answer(AttemptEnd::Failed { reason }),
+            Some(kept(&error)),
+        ),
     }
 }
 

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use tollgate_core::delivery::{AttemptEnd, Recipient, TestMessage};
 use tollgate_core::limits;
+use tollgate_core::mail::{Mail, MailAddress};
 use tollgate_core::profile;
 use tollgate_core::secret::Secret;
 
 use super::USER_AGENT;
 use super::client::{Attempt, Client, request};
+use super::mail;
 use crate::clock;
-use crate::config::{Destination, OutboundRules};
+use crate::config::{Destination, MailConfig, OutboundRules};
 
 /// What goes to a destination that is tried.
 pub(crate) struct Composed {
@@ -67,6 +69,24 @@ pub(crate) async fn send(rules: &OutboundRules, destination: &Destination, url: 
         answer: attempt.answer,
         took: began.elapsed(),
     }
+}
+
+/// Hands a test to the operator's mail server, for these people. Where no answer came, what broke is returned for the operator's log.
+pub(crate) async fn mail(
+    server: &MailConfig,
+    rules: &OutboundRules,
+    destination: &Destination,
+    (message, to): (Mail, &[MailAddress]),
+) -> (Tried, Option<String>) {
+    let began = Instant::now();
+    let ms = destination.timeout_ms.unwrap_or(limits::ATTEMPT_MS);
+    let (attempt, error) = mail::hand_over(server, &rules.extra_roots, message, to, Duration::from_millis(ms)).await;
+    let tried = Tried {
+        end: attempt.end,
+        answer: attempt.answer,
+        took: began.elapsed(),
+    };
+    (tried, error)
 }
 
 fn own_headers(destination: &Destination) -> Vec<(&str, &Secret)> {

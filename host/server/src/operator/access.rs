@@ -147,10 +147,17 @@ pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Rou
 }
 
 async fn who_am_i<S: Views + Control>(
-    _: Arc<Operator<S>>,
+    operator: Arc<Operator<S>>,
     Asked { caller, .. }: Asked<calls::WhoAmI>,
 ) -> Answered<calls::WhoAmI> {
-    Ok(WhoAmI::of(&caller))
+    let who = WhoAmI::of(&caller);
+    Ok(match who.tenant {
+        Some(_) => who,
+        None => WhoAmI {
+            tenants: operator.config.load().tenants.keys().cloned().collect(),
+            ..who
+        },
+    })
 }
 
 async fn list<S: Views + Control>(

@@ -35,6 +35,7 @@ async fn audit<S: Views + Control>(
     let history = HistoryFilter {
         tenant: tenant.clone(),
         without_settings: !may(Permission::SettingsRead),
+        with_events: may(Permission::ReceiptRead),
         rows_max,
         ..HistoryFilter::default()
     };

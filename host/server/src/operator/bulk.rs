@@ -7,7 +7,7 @@ use tollgate_api::bulk::{AskedBulk, BulkAnswer, BulkFilter, BulkPath, BulkView, 
 use tollgate_api::calls;
 use tollgate_api::lists::{Item, place_name, place_number};
 use tollgate_core::access::{Caller, Permission};
-use tollgate_core::bulk::BulkAction;
+use tollgate_core::bulk::{BulkAction, BulkState};
 use tollgate_core::ids::{BulkId, Status, TenantName};
 use tollgate_core::limits;
 use tollgate_core::review::{Decision, Target, Word};
@@ -194,8 +194,16 @@ async fn abort<S: Views + Control>(
         ..
     }: Asked<calls::AbortBulk>,
 ) -> Answered<calls::AbortBulk> {
+    let dry_run = body.dry_run;
     let mut asked = body.checked(bulk, clock::now()).map_err(Refusal::bad)?;
-    own(&operator.store, &caller, bulk).await?;
+    let mut found = own(&operator.store, &caller, bulk).await?;
     asked.by = access::actor(&caller, asked.by);
+    if dry_run {
+        if found.state == BulkState::Running {
+            found.state = BulkState::Aborted;
+            (found.ended_at, found.ended_by) = (Some(asked.now), Some((asked.by, asked.why)));
+        }
+        return Ok(found.into());
+    }
     Ok(operator.store.abort_bulk(asked).await?.into())
 }

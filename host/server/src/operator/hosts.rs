@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use tollgate_api::calls;
-use tollgate_api::hosts::{HostPath, HostState, HostView};
-use tollgate_store::{Control, Views};
+use tollgate_api::hosts::{Drain, DrainReport, HostPath, HostState, HostView};
+use tollgate_core::ids::HostName;
+use tollgate_store::{Control, StoreError, Views};
 
 use super::asked::{Answered, Asked, Routes as _};
 use super::{Operator, Refusal, access};
@@ -54,9 +55,34 @@ async fn drain<S: Views + Control>(
             "this host has its store alone: no other would take its work over. Stop it instead, which finishes what runs",
         ));
     }
+    let dry_run = body.dry_run;
     let mut drain = body.checked(clock::now()).map_err(Refusal::bad)?;
     if let Some(drain) = &mut drain {
         drain.by = access::actor(&caller, std::mem::take(&mut drain.by));
     }
-    Ok(operator.store.drain_host(host, drain).await?)
+    Ok(match dry_run {
+        true => would_drain(&operator.store, host, drain).await?,
+        false => operator.store.drain_host(host, drain).await?,
+    })
+}
+
+/// What draining a host would do, or with none taking that back.
+///
+/// # Errors
+/// When no host of the name is known, or the store cannot be read.
+pub async fn would_drain(store: &impl Views, host: HostName, drain: Option<Drain>) -> Result<DrainReport, StoreError> {
+    let hosts = store.hosts().await?;
+    let known: Vec<_> = hosts.into_iter().filter(|known| known.name == host).collect();
+    if known.is_empty() {
+        return Err(StoreError::NotFound {
+            what: format!("the host {host}"),
+        });
+    }
+    let before = known.into_iter().find_map(|known| known.drain);
+    Ok(DrainReport {
+        host,
+        changed: before.is_some() != drain.is_some(),
+        // The first word holds.
+        drain: drain.map(|drain| before.unwrap_or(drain)),
+    })
 }

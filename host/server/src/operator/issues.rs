@@ -7,6 +7,7 @@ use tollgate_api::calls;
 use tollgate_api::issues::{IssueFilter, IssuePath, IssueRecord, IssueView};
 use tollgate_core::access::Caller;
 use tollgate_core::ids::IssueId;
+use tollgate_core::issue::IssueEvent;
 use tollgate_store::{Control, Views};
 
 use super::asked::{Answered, Asked, Routes as _};
@@ -57,9 +58,17 @@ async fn change<S: Views + Control>(
         ..
     }: Asked<calls::ChangeIssue>,
 ) -> Answered<calls::ChangeIssue> {
+    let dry_run = body.dry_run;
     let mut asked = body.checked(issue, clock::now()).map_err(Refusal::bad)?;
-    own(&operator.store, &caller, issue).await?;
+    let mut record = own(&operator.store, &caller, issue).await?;
     asked.by = access::actor(&caller, asked.by);
+    if dry_run {
+        if let Some(state) = record.issue.state.next(IssueEvent::Says(asked.state)) {
+            record.issue.state = state;
+            (record.changed_at, record.changed_by, record.why) = (asked.now, asked.by, asked.why);
+        }
+        return Ok(record.into());
+    }
     let told = notified(&operator.config.load());
     Ok(operator.store.change_issue(asked, told).await?.into())
 }

@@ -9,7 +9,7 @@ use axum::Router;
 use prometheus_client::encoding::prometheus_text;
 use tokio_util::sync::CancellationToken;
 use tollgate_api::calls;
-use tollgate_api::lately::{Lately, LatelyStep, Took};
+use tollgate_api::lately::{Ended, Lately, LatelyStep, Took};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{Control, Counts, Views};
 
@@ -37,6 +37,8 @@ struct Seen {
     kept: u64,
     again: u64,
     refused: u64,
+    jobs: Ended,
+    deliveries: Ended,
     admit: Buckets,
     run: Buckets,
     deliver: Buckets,
@@ -71,7 +73,14 @@ pub(super) async fn watch<S: Views + Control>(operator: Arc<Operator<S>>, shutdo
         let seen = Seen::of(&text(&operator));
         let counts = tokio::time::timeout(STEP, operator.store.counts()).await;
         let counts = counts.ok().and_then(Result::ok);
-        let step = seen.since(&before, clock::now(), counts.as_ref());
+        let oldest = tokio::time::timeout(STEP, operator.store.oldest_waiting()).await;
+        let oldest = oldest.ok().and_then(Result::ok);
+        let now = clock::now();
+        let oldest = oldest.and_then(|oldest| {
+            let since = [oldest.job, oldest.delivery].into_iter().flatten().min()?;
+            u64::try_from(now.since(since) / 1000).ok()
+        });
+        let step = seen.since(&before, now, counts.as_ref(), oldest);
         before = seen;
         let mut steps = operator.steps.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if steps.len() == STEPS_MAX {
@@ -87,6 +96,27 @@ fn text<S>(operator: &Operator<S>) -> String {
     // Writing to a string does not fail.
     let _ = prometheus_text::encode(&mut text, &operator.metrics);
     text
+}
+
+/// Adds what a series counts to what it came to.
+fn add(ended: &mut Ended, result: Option<&str>, value: u64) {
+    let sum = match result {
+        Some("done" | "delivered") => &mut ended.done,
+        Some("retry") => &mut ended.again,
+        Some("held") => &mut ended.held,
+        Some("dead") => &mut ended.dead,
+        _ => return,
+    };
+    *sum += value;
+}
+
+fn between(now: &Ended, before: &Ended) -> Ended {
+    Ended {
+        done: now.done.saturating_sub(before.done),
+        again: now.again.saturating_sub(before.again),
+        held: now.held.saturating_sub(before.held),
+        dead: now.dead.saturating_sub(before.dead),
+    }
 }
 
 impl Seen {
@@ -113,6 +143,8 @@ impl Seen {
                     };
                     *sum += value;
                 }
+                "tollgate_jobs_settled_total" => add(&mut seen.jobs, label("end"), value),
+                "tollgate_delivery_attempts_total" => add(&mut seen.deliveries, label("result"), value),
                 "tollgate_admit_duration_seconds_bucket" => seen.admit.add(label("le"), value),
                 "tollgate_run_duration_seconds_bucket" => seen.run.add(label("le"), value),
                 "tollgate_delivery_duration_seconds_bucket" => seen.deliver.add(label("le"), value),
@@ -122,7 +154,7 @@ impl Seen {
         seen
     }
 
-    fn since(&self, before: &Self, at: UnixMillis, counts: Option<&Counts>) -> LatelyStep {
+    fn since(&self, before: &Self, at: UnixMillis, counts: Option<&Counts>, oldest: Option<u64>) -> LatelyStep {
         LatelyStep {
             at,
             kept: self.kept.saturating_sub(before.kept),
@@ -130,6 +162,9 @@ impl Seen {
             refused: self.refused.saturating_sub(before.refused),
             jobs_waiting: counts.map(|counts| counts.jobs_waiting),
             deliveries_waiting: counts.map(|counts| counts.outbox_waiting),
+            oldest_s: oldest,
+            jobs_ended: between(&self.jobs, &before.jobs),
+            deliveries_ended: between(&self.deliveries, &before.deliveries),
             admit: self.admit.since(&before.admit),
             run: self.run.since(&before.run),
             deliver: self.deliver.since(&before.deliver),
@@ -190,6 +225,9 @@ mod tests {
     const TEXT: &str = "# HELP tollgate_intake Requests\n\
         tollgate_intake_total{result=\"accepted\"} 7\ntollgate_intake_total{result=\"same\"} 2\n\
         tollgate_intake_total{result=\"unauthentic\"} 3\n\
+        tollgate_jobs_settled_total{tenant=\"acme\",route=\"r\",end=\"done\"} 6\n\
+        tollgate_jobs_settled_total{tenant=\"globex\",route=\"r\",end=\"held\"} 2\n\
+        tollgate_delivery_attempts_total{tenant=\"acme\",destination=\"d\",result=\"retry\"} 4\n\
         tollgate_run_duration_seconds_sum{tenant=\"acme\",route=\"r\"} 0.5\n\
         tollgate_run_duration_seconds_bucket{le=\"0.001\",tenant=\"acme\",route=\"r\"} 10\n\
         tollgate_run_duration_seconds_bucket{le=\"0.01\",tenant=\"acme\",route=\"r\"} 20\n\
@@ -201,16 +239,26 @@ mod tests {
     #[test]
     fn o8_a_step_is_what_happened_between_two_looks() {
         let (none, seen) = (Seen::of(""), Seen::of(TEXT));
-        let step = seen.since(&none, UnixMillis(0), None);
+        let step = seen.since(&none, UnixMillis(0), None, None);
         assert_eq!(
             (step.kept, step.again, step.refused, step.jobs_waiting),
             (7, 2, 3, None)
+        );
+        let ended = |done, again, held| Ended {
+            done,
+            again,
+            held,
+            dead: 0,
+        };
+        assert_eq!(
+            (step.jobs_ended, step.deliveries_ended),
+            (ended(6, 0, 2), ended(0, 4, 0))
         );
         assert_eq!(step.run.count, 21, "all series together");
         // The eleventh of twenty-one lies a twentieth into the second bucket; the twentieth at its end.
         assert_eq!((step.run.p50_us, step.run.p95_us), (Some(1_450), Some(9_955)));
         assert_eq!(step.admit, Took::default());
-        let again = Seen::of(TEXT).since(&seen, UnixMillis(0), None);
+        let again = Seen::of(TEXT).since(&seen, UnixMillis(0), None, None);
         assert_eq!((again.kept, again.run), (0, Took::default()));
     }
 

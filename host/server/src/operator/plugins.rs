@@ -328,6 +328,7 @@ async fn history<S: Views + Control>(
         route: None,
         digest: Some(version.digest),
         without_settings: false,
+        with_events: false,
         rows_max: query.rows_max(),
     };
     Ok(operator.store.registry_history(filter).await?)
@@ -563,6 +564,7 @@ async fn route_history<S: Views + Control>(
         route: Some(route),
         digest: None,
         without_settings: false,
+        with_events: false,
         rows_max: query.rows_max(),
     };
     Ok(operator.store.registry_history(filter).await?)

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -21,6 +21,7 @@ use tollgate_core::delivery::{AttemptEnd, TestMessage};
 use tollgate_core::envelope;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{EventType, KeyId, ReceiptId, RouteName, SourceName, TenantName};
+use tollgate_core::mail::{Mail, MailAddress};
 use tollgate_core::mode::HOST_TEST;
 use tollgate_core::request::{Header, RawRequest, signed_url};
 use tollgate_core::route::Takes;
@@ -34,7 +35,7 @@ use tollgate_tenants::file::Way;
 use super::asked::{Answered, Asked, Routes as _};
 use super::{Operator, Refusal, access};
 use crate::clock;
-use crate::config::{Source, Tenant};
+use crate::config::{MailConfig, Source, Tenant};
 use crate::delivery::tryout;
 use crate::registry::origin;
 
@@ -42,6 +43,8 @@ use crate::registry::origin;
 const ID: &str = "tollgate-test-";
 /// The type of a test event for which nobody asked for another.
 const TEST_TYPE: &str = "tollgate.test";
+/// How long a test e-mail keeps its place: with [`limits::TRYOUTS_MAX`] of them, how many there are in a second at the most.
+const MAIL_EVERY_MS: u64 = 1_000;
 /// Of an answer of the edge, what is shown.
 const SAID_BYTES_MAX: usize = 1024;
 
@@ -367,17 +370,29 @@ async fn test_destination<S: Views + Control>(
     let found = tenant_of(&config, &tenant)?.destinations.get(&destination);
     let found =
         found.ok_or_else(|| Refusal::not_found(format!("there is no destination `{destination}` of `{tenant}`")))?;
-    let url = match &found.way {
-        Way::Sent(url) => url.clone(),
+    let id = format!("{ID}{}", HEXLOWER.encode(&digits()?[..8]));
+    let message = TestMessage {
+        tenant: &tenant,
+        destination: &destination,
+        id: &id,
+    };
+    let cannot = |end: &AttemptEnd| Refusal::conflict(format!("nothing can be sent there: {}", in_words(end)));
+    let test = match &found.way {
+        Way::Sent(url) => Test::Post(url, tryout::compose(&message, found).map_err(|end| cannot(&end))?),
+        Way::Mailed(to) => {
+            let server = config.mail.as_deref().ok_or_else(|| {
+                Refusal::conflict(
+                    "this host sends no e-mail: the operator says how in [notices.email] of tollgate.toml",
+                )
+                .with_code("no-mail")
+            })?;
+            Test::Mail(server, message.mail(clock::wall()), to)
+        }
         Way::Pulled => {
             let message = format!(
                 "nothing is sent to `{destination}`: its owner pulls what waits there. `tollgate pull {destination} --no-confirm` shows whether that works"
             );
             return Err(Refusal::conflict(message).with_code("pulled"));
-        }
-        Way::Mailed(_) => {
-            let message = format!("nothing is sent to `{destination}`: it is told of issues by mail alone");
-            return Err(Refusal::conflict(message).with_code("mailed"));
         }
     };
     let is_of_file = config
@@ -385,21 +400,12 @@ async fn test_destination<S: Views + Control>(
         .tenants
         .get(&tenant)
         .is_some_and(|of_file| of_file.destinations.contains_key(&destination));
-    let id = format!("{ID}{}", HEXLOWER.encode(&digits()?[..8]));
-    let message = TestMessage {
-        tenant: &tenant,
-        destination: &destination,
-        id: &id,
-    };
-    let composed = tryout::compose(&message, found)
-        .map_err(|end| Refusal::conflict(format!("nothing can be sent there: {}", in_words(&end))))?;
     let mut delivery = TestDelivery {
         dry_run,
-        // What stands behind a host may be a secret of the operator's.
-        url: if is_of_file { origin(&url) } else { url.clone() },
+        url: test.goes_to(is_of_file),
         message_id: id.clone(),
-        headers: composed.header_names.clone(),
-        body: String::from_utf8_lossy(&composed.body).into_owned(),
+        headers: test.headers(),
+        body: test.body(),
         end: None,
         delivered: None,
         duration_us: 0,
@@ -415,10 +421,26 @@ async fn test_destination<S: Views + Control>(
         let message = format!("`{destination}` is paused: nothing is sent there until it is resumed");
         return Err(Refusal::conflict(message).with_code("paused"));
     }
-    let _place = operator.tryouts.place()?;
+    let place = operator.tryouts.place()?;
     let actor = access::actor(&caller, actor);
     tracing::info!(%tenant, %destination, actor = mask::line(&actor, 200), message = id, "a test delivery is sent");
-    let tried = tryout::send(&config.delivery.outbound, found, &url, composed).await;
+    let rules = &config.delivery.outbound;
+    let tried = match test {
+        Test::Post(url, composed) => tryout::send(rules, found, url, composed).await,
+        Test::Mail(server, mail, to) => {
+            // Whoever hangs up has the place taken for no shorter: nobody's inbox is filled by tests.
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(MAIL_EVERY_MS)).await;
+                drop(place);
+            });
+            let (tried, error) = tryout::mail(server, rules, found, (mail, to)).await;
+            if let Some(error) = error {
+                let (server, port) = (&server.server, server.port);
+                tracing::info!(%tenant, %destination, server, port, error, "a test e-mail was not taken");
+            }
+            tried
+        }
+    };
     delivery.delivered = Some(tried.end.is_success());
     delivery.end = Some(tried.end);
     delivery.duration_us = u64::try_from(tried.took.as_micros()).unwrap_or(u64::MAX);
@@ -427,6 +449,40 @@ async fn test_destination<S: Views + Control>(
         delivery.answer = tried.answer;
     }
     Ok(delivery)
+}
+
+/// What goes to a destination that is tried.
+enum Test<'d> {
+    Post(&'d str, tryout::Composed),
+    Mail(&'d MailConfig, Mail, &'d [MailAddress]),
+}
+
+impl Test<'_> {
+    /// What stands behind a host may be a secret of the operator's, where the destination is of a file.
+    fn goes_to(&self, is_of_file: bool) -> String {
+        match self {
+            Self::Post(url, _) if is_of_file => origin(url),
+            Self::Post(url, _) => (*url).to_owned(),
+            Self::Mail(_, _, to) => {
+                let to: Vec<_> = to.iter().map(MailAddress::as_str).collect();
+                format!("mailto:{}", to.join(","))
+            }
+        }
+    }
+
+    fn headers(&self) -> Vec<String> {
+        match self {
+            Self::Post(_, composed) => composed.header_names.clone(),
+            Self::Mail(..) => Vec::new(),
+        }
+    }
+
+    fn body(&self) -> String {
+        match self {
+            Self::Post(_, composed) => String::from_utf8_lossy(&composed.body).into_owned(),
+            Self::Mail(_, mail, _) => format!("{}\n\n{}", mail.subject, mail.text),
+        }
+    }
 }
 
 fn in_words(end: &AttemptEnd) -> String {

@@ -67,7 +67,7 @@ pub(crate) enum Error {
     Overtaken(String),
     #[error(
         "secrets cannot be set here: the operator has named no key that they are sealed with; add seal_keys = [{{ env = \"TOLLGATE_SEAL_KEY\" }}] \
-         to [tenants] in tollgate.toml (`openssl rand -hex 32` makes one) and reload"
+         to [tenants] in tollgate.toml (`openssl rand -hex 32` makes one), and start the host again with that variable"
     )]
     NoSealKey,
     #[error("there is no tenant `{0}`")]

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use http::Uri;
 use tollgate_api::settings::{
     Resealed, SecretView, SettingsChange, SettingsPart, SettingsView, SourceKey, UnopenedSecret, Whose,
 };
@@ -445,6 +446,7 @@ impl<S: Views + Control> Registry<S> {
                 None => route.plugin.to_string(),
             },
             to: route.destinations.iter().map(ToString::to_string).collect(),
+            url: None,
             keys: Vec::new(),
         };
         // What runs is made of the settings that this host knows, which are not always the newest.
@@ -489,6 +491,11 @@ impl<S: Views + Control> Registry<S> {
                     whose: whose(of_file.sources.contains_key(&source.name)),
                     says: source.profile.name.to_string(),
                     to: vec![format!("/in/{tenant}/{}", source.name)],
+                    url: pasted_url(
+                        source.public_url.as_deref(),
+                        config.edge.public_url.as_deref(),
+                        &format!("/in/{tenant}/{}", source.name),
+                    ),
                     keys: source
                         .secrets
                         .iter()
@@ -525,6 +532,7 @@ impl<S: Views + Control> Registry<S> {
                         Way::Sent(url) => url.clone(),
                     },
                     to: Vec::new(),
+                    url: None,
                     keys: Vec::new(),
                 })
                 .collect(),
@@ -574,6 +582,16 @@ impl FileConfig {
 }
 
 /// A problem as a call says it.
+/// The URL that a provider is given: the source's own, which is whole where it has a path, or the host's with the source's path.
+fn pasted_url(of_source: Option<&str>, of_host: Option<&str>, path: &str) -> Option<String> {
+    let base = of_source.or(of_host)?;
+    let is_whole = of_source.is_some() && base.parse::<Uri>().is_ok_and(|url| url.path() != "/");
+    Some(match is_whole {
+        true => base.to_owned(),
+        false => format!("{}{path}", base.trim_end_matches('/')),
+    })
+}
+
 pub(crate) fn field_problem(problem: &file::Problem) -> tollgate_api::FieldProblem {
     tollgate_api::FieldProblem {
         field: problem.field.clone(),
@@ -693,4 +711,43 @@ pub(crate) fn origin(url: &str) -> String {
 fn used_by(document: &Document, name: &SecretName) -> Vec<String> {
     let used = file::secrets_used(&document.text).remove(name);
     used.unwrap_or_default().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o14_the_url_that_is_pasted_is_the_sources_own_or_the_hosts_with_the_path() {
+        for (of_source, of_host, expect) in [
+            (None, None, None),
+            (
+                None,
+                Some("https://hooks.example"),
+                Some("https://hooks.example/in/acme/a"),
+            ),
+            (
+                None,
+                Some("https://x.example/hooks"),
+                Some("https://x.example/hooks/in/acme/a"),
+            ),
+            (
+                Some("https://own.example"),
+                Some("https://hooks.example"),
+                Some("https://own.example/in/acme/a"),
+            ),
+            (
+                Some("https://own.example/"),
+                None,
+                Some("https://own.example/in/acme/a"),
+            ),
+            (
+                Some("https://own.example/there?a=1"),
+                Some("https://hooks.example"),
+                Some("https://own.example/there?a=1"),
+            ),
+        ] {
+            assert_eq!(pasted_url(of_source, of_host, "/in/acme/a").as_deref(), expect);
+        }
+    }
 }

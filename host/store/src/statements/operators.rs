@@ -16,8 +16,8 @@ use super::head::read_chain_head;
 use super::receipts::View;
 use super::transaction::Transaction;
 use super::{
-    budgets, bulks, counts, deliveries, issues, lists, pauses, quarantine, registry, replay, resends, reviews, runs,
-    set_aside, settings, state_edits, tokens, trace,
+    budgets, bulks, counts, deliveries, done, issues, lists, pauses, quarantine, registry, replay, resends, reviews,
+    runs, set_aside, settings, state_edits, tokens, trace,
 };
 use crate::log::Kind;
 use crate::registry::rows::RegistryRows as _;
@@ -220,7 +220,14 @@ impl<S: Transacts> Views for S {
     }
 
     async fn registry_history(&self, filter: HistoryFilter) -> Result<Vec<RegistryLine>, StoreError> {
-        self.read(move |view| registry::history(view.connection, &filter)).await
+        self.read(move |view| {
+            let mut lines = registry::history(view.connection, &filter)?;
+            if filter.with_events {
+                lines.extend(done::by_people(view, &filter)?);
+            }
+            Ok(lines)
+        })
+        .await
     }
 
     async fn shadow_runs(&self, filter: ShadowFilter) -> Result<ShadowReport, StoreError> {

@@ -17,7 +17,7 @@ use crate::ReviewView;
 use crate::sql::{Connection, Row, params};
 
 /// Who decides where the source says that another form replaces a held receipt.
-const BY_THE_SOURCE: &str = "the source's replace_held";
+pub(crate) const BY_THE_SOURCE: &str = "the source's replace_held";
 
 /// The receipt's event with the status that a person gave to it, if one did: what plugins see.
 pub(crate) fn as_reviewed(view: View<'_>, receipt: &Receipt) -> Result<Arc<Event>, Fault> {
