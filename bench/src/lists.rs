@@ -81,7 +81,9 @@ pub(super) fn open(operator: u16) -> anyhow::Result<Option<Opened>> {
     let headers = [("authorization".to_owned(), format!("Bearer {OPERATOR_TOKEN}"))];
     connection.send(&request("GET", "/v1/events?limit=1", &headers, b""))?;
     let newest: serde_json::Value = serde_json::from_slice(&connection.answer()?.body)?;
-    let receipt = newest["items"][0]["id"].as_str().context("a store without events")?;
+    let receipt = newest["items"][0]["receipt"]
+        .as_str()
+        .context("a store without events")?;
     let path = |page: &str| format!("/console{}", page.replace("{receipt}", receipt));
     let task = json!({
         "base": format!("http://127.0.0.1:{operator}"),

@@ -316,6 +316,53 @@ for (const javaScriptEnabled of [true, false]) {
     await admins.close();
   });
 
+  await step(`${how}: an author hands a version in and tries it, and brings nothing into effect`, async () => {
+    const own = await browser.newContext({ javaScriptEnabled, viewport: { width: 1280, height: 900 } });
+    own.setDefaultTimeout(8000);
+    const author = await own.newPage();
+    await signIn(author, task.author);
+    await author.getByRole("link", { name: "Upload a plugin" }).click();
+    await author.getByLabel("Component").setInputFiles(task.components[javaScriptEnabled ? 2 : 3]);
+    await author.getByRole("button", { name: "Upload it" }).click();
+    await author.getByText("The host vetted it").waitFor({ timeout: 60000 });
+    const row = author.locator("tr", { hasText: "cashback" }).filter({ has: author.getByRole("link", { name: "Try" }) }).first();
+    await row.getByRole("link", { name: "Try" }).click();
+    await author.getByRole("button", { name: "Try it" }).click();
+    await author.getByText("your token reads no events").waitFor({ timeout: 30000 });
+    must((await author.getByRole("heading", { name: "Money" }).count()) === 0, "money of events is shown to who reads none");
+    for (const act of ["Promote", "Give it a share", "Roll back", "Pause"]) {
+      must((await author.locator("main").getByRole("link", { name: act }).count()) === 0, `"${act}" is offered`);
+    }
+    for (const other of ["events", "settings?tenant=acme", "tokens"]) {
+      await author.goto(`${task.base}/console/${other}`);
+      await author.getByRole("heading", { name: "Not allowed" }).waitFor();
+    }
+    await own.close();
+  });
+
+  await step(`${how}: a viewer finds an event and what became of it, and changes nothing`, async () => {
+    const own = await browser.newContext({ javaScriptEnabled, viewport: { width: 1280, height: 900 } });
+    own.setDefaultTimeout(8000);
+    const viewer = await own.newPage();
+    await signIn(viewer, task.viewer);
+    await viewer.getByRole("link", { name: "Events", exact: true }).click();
+    await viewer.getByRole("textbox", { name: "Filter" }).fill("event:evt_0001");
+    await viewer.keyboard.press("Enter");
+    await viewer.waitForURL(/filter=event/);
+    await viewer.getByRole("link", { name: "reward.redeemed" }).click();
+    await viewer.getByRole("heading", { name: "Timeline" }).waitFor();
+    for (const [list, acts] of [["held", ["Decide"]], ["issues", ["Change"]], ["pauses?tenant=acme", ["Pause", "Let it go on"]], ["dead-letters", ["Replay"]], ["jobs?filter=status%3Adead", ["Do one thing to all of these"]]]) {
+      const answer = await viewer.goto(`${task.base}/console/${list}`);
+      must(answer.status() === 200, `${list} is answered ${answer.status()}`);
+      for (const act of acts) must((await viewer.locator("main").getByRole("link", { name: act, exact: true }).count()) === 0, `"${act}" is offered on ${list}`);
+    }
+    for (const other of ["plugins/upload", "tokens", "set/source?tenant=acme"]) {
+      await viewer.goto(`${task.base}/console/${other}`);
+      await viewer.getByRole("heading", { name: "Not allowed" }).waitFor();
+    }
+    await own.close();
+  });
+
   await step(`${how}: signing out ends it`, async () => {
     await page.goto(`${task.base}/console`);
     await page.getByRole("button", { name: "Sign out" }).click();

@@ -35,8 +35,8 @@ pub struct LatelyStep {
     pub oldest_s: Option<u64>,
     /// What runs of jobs came to.
     pub jobs_ended: Ended,
-    /// What attempts to deliver came to; none is held.
-    pub deliveries_ended: Ended,
+    /// What attempts to deliver were answered.
+    pub answers: Answers,
     /// How long the commits took that acknowledgements waited for.
     pub admit: Took,
     /// How long runs of plugins took.
@@ -49,7 +49,7 @@ pub struct LatelyStep {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct Ended {
-    /// They are done: a job with its actions recorded, a delivery taken by its destination.
+    /// They are done, with their actions recorded.
     pub done: u64,
     /// They failed, and are tried again.
     pub again: u64,
@@ -57,6 +57,20 @@ pub struct Ended {
     pub held: u64,
     /// They were given up.
     pub dead: u64,
+}
+
+/// What was answered in one step, by HTTP or by SMTP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct Answers {
+    /// A status from 200 to 299: taken.
+    pub taken: u64,
+    /// A status from 300 to 499.
+    pub refused: u64,
+    /// A status from 500 to 599.
+    pub failed: u64,
+    /// No answer with a status.
+    pub none: u64,
 }
 
 /// How long things took that ended in one step.

@@ -117,9 +117,15 @@ pub(crate) fn charts(lately: &Lately, now: UnixMillis) -> Vec<Chart> {
         counted(|step| of_ended(&step.jobs_ended)),
     );
     let (sent, has_sent) = stacked(
-        "Deliveries by outcome",
-        ["Until", "Taken", "Again", "Dead"],
-        counted(|step| of_ended(&step.deliveries_ended)),
+        "Deliveries by code",
+        ["Until", "2xx", "3xx or 4xx", "5xx or none"],
+        counted(|step| {
+            [
+                step.answers.taken,
+                step.answers.refused,
+                step.answers.failed + step.answers.none,
+            ]
+        }),
     );
 
     let last = |group: &[LatelyStep], of: fn(&LatelyStep) -> Option<u64>| group.iter().rev().find_map(of);
@@ -285,6 +291,8 @@ fn two_lines(mut chart: Chart, values: &[[Option<u64>; 2]]) -> Chart {
 
 #[cfg(test)]
 mod tests {
+    use tollgate_api::lately::Answers;
+
     use super::*;
 
     fn step(at: i64, kept: u64, waiting: Option<u64>, p95_us: Option<u64>) -> LatelyStep {
@@ -306,7 +314,11 @@ mod tests {
                 held: 1,
                 ..Ended::default()
             },
-            deliveries_ended: Ended::default(),
+            answers: Answers {
+                taken: kept,
+                none: at.unsigned_abs(),
+                ..Answers::default()
+            },
             admit: took,
             run: Took::default(),
             deliver: Took::default(),
@@ -333,10 +345,12 @@ mod tests {
                 "Waiting",
                 "The oldest that waits",
                 "Runs by outcome",
+                "Deliveries by code",
                 "Commit"
             ],
-            "deliveries had none"
+            "how long runs and deliveries took nobody knows"
         );
+        assert_eq!(charts[4].says, "4 2xx, 0 3xx or 4xx, 6 5xx or none");
         assert_eq!(charts[3].says, "4 done, 0 again, 4 held or dead");
         assert_eq!(charts[2].rows[3], ["10:00:00", "4\u{202f}min"]);
         assert_eq!(charts[0].says, "4 kept, 0 again, 4 refused");

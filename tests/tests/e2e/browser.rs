@@ -117,7 +117,7 @@ fn stage_viewer(stage: &Stage) -> String {
 fn o8_people_find_follow_and_decide_with_and_without_javascript() {
     let Some(browser) = Browser::installed() else { return };
     let Lively { stage, books, .. } = &lively();
-    let components = ["2.0.0", "2.1.0"].map(|version| {
+    let components = ["2.0.0", "2.1.0", "2.2.0", "2.3.0"].map(|version| {
         let file = stage.path(&format!("cashback-{version}.wasm"));
         std::fs::write(&file, another_cashback(version)).expect("a component is written");
         file
@@ -125,6 +125,7 @@ fn o8_people_find_follow_and_decide_with_and_without_javascript() {
     let task = json!({
         "components": components, "destination": books.url(),
         "base": base(stage), "token": stage.operator_token(), "admin": stage.token("tenant-admin", "acme"), "edge": stage.edge.to_string(),
+        "author": stage.token("plugin-author", "acme"), "viewer": stage.token("viewer", "acme"),
     });
     let found = browser.run("flows.mjs", &task);
     assert_eq!(found["failed"], json!([]), "{:#}", found["failed"]);

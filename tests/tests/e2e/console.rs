@@ -3,9 +3,9 @@
 
 use serde_json::json;
 use tollgate_tests::console::{HOSTILE, Lively, Person, confirming, fresh, hidden, lively, pages, text};
-use tollgate_tests::destination::Reply;
+use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::events::{plain, signer};
-use tollgate_tests::stage::wait_until;
+use tollgate_tests::stage::{CASHBACK_TO_BOOKS, Setup, books, wait_until};
 
 /// Everything that may be there before a page has an event's bytes in it.
 const CANARIES: [&str; 5] = [
@@ -508,7 +508,11 @@ fn o8_lists_have_addresses_that_stay_and_a_wrong_filter_is_pointed_at() {
 
 #[test]
 fn o8_what_a_host_did_lately_stands_in_charts_with_their_numbers() {
-    let stage = fresh();
+    let books_of_acme = Destination::start();
+    books_of_acme.script([Reply::Status(503), Reply::Status(410)]);
+    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &books_of_acme)))
+        .plugin("cashback")
+        .start();
     for number in 1..=5 {
         assert_eq!(stage.redeem(number).status, 202);
     }
@@ -532,6 +536,12 @@ fn o8_what_a_host_did_lately_stands_in_charts_with_their_numbers() {
         first["run"]["p95_us"].as_u64() >= first["run"]["p50_us"].as_u64(),
         "{first:#}"
     );
+    assert!(first["answers"]["taken"].as_u64() >= Some(3), "{first:#}");
+    assert_eq!(
+        (&first["answers"]["refused"], &first["answers"]["failed"]),
+        (&json!(1), &json!(1)),
+        "{first:#}"
+    );
     let mut person = Person::signed_in(&stage, stage.operator_token());
     let page = text(&person.get("/console"));
     for part in [
@@ -539,6 +549,7 @@ fn o8_what_a_host_did_lately_stands_in_charts_with_their_numbers() {
         "<polyline",
         "Intake as numbers",
         "Runs by outcome as numbers",
+        "Deliveries by code as numbers",
         "role=\"img\"",
     ] {
         assert!(page.contains(part), "{part}: {page}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tollgate_core::delivery::EntryEnd;
+use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::ids::{DestinationName, TenantName};
 
 use super::Breakers;
@@ -14,12 +14,31 @@ use crate::telemetry::{Labels, Series};
 
 /// What an attempt may come to.
 const RESULTS: [&str; 3] = ["delivered", "retry", "dead"];
+/// What it may be answered: the class of the status, or nothing that has one.
+const ANSWERS: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "none"];
+
+fn class(end: &AttemptEnd) -> &'static str {
+    let status = match end {
+        AttemptEnd::Answered { http_status, .. } => *http_status,
+        AttemptEnd::Mailed { smtp_status, .. } => *smtp_status,
+        _ => 0,
+    };
+    let [ok, redirected, refused, failed, none] = ANSWERS;
+    match status / 100 {
+        2 => ok,
+        3 => redirected,
+        4 => refused,
+        5 => failed,
+        _ => none,
+    }
+}
 
 /// Attempts and breakers, by destination.
 #[derive(Debug)]
 pub(crate) struct DeliveryCounters {
     pub(crate) breakers: Breakers,
     attempts: Series<Counter>,
+    answers: Series<Counter>,
     durations: Series<Histogram>,
 }
 
@@ -28,17 +47,24 @@ impl Default for DeliveryCounters {
         Self {
             breakers: Breakers::default(),
             attempts: Series::counters(),
+            answers: Series::counters(),
             durations: Series::durations(),
         }
     }
 }
 
 impl DeliveryCounters {
-    /// Measures an attempt, from its start to the end of the answer.
-    pub(super) fn attempted(&self, tenant: &TenantName, destination: &DestinationName, took: Duration) {
-        self.durations
-            .of(&Labels::destination(tenant, destination))
-            .observe(took.as_secs_f64());
+    /// Measures an attempt, from its start to the end of the answer, and counts the answer.
+    pub(super) fn attempted(
+        &self,
+        tenant: &TenantName,
+        destination: &DestinationName,
+        took: Duration,
+        end: &AttemptEnd,
+    ) {
+        let labels = || Labels::destination(tenant, destination);
+        self.durations.of(&labels()).observe(took.as_secs_f64());
+        self.answers.of(&labels().with("answer", class(end))).inc();
     }
 
     /// Counts what an attempt came to.
@@ -60,6 +86,11 @@ impl DeliveryCounters {
             "delivery_attempts",
             "Attempts to deliver, by tenant, destination and what they came to: delivered, retry or dead",
         );
+        self.answers.register(
+            registry,
+            "delivery_answers",
+            "Attempts to deliver, by tenant, destination and what the answer's status was: 2xx, 3xx, 4xx, 5xx, or none",
+        );
         self.durations.register(
             registry,
             "delivery_duration_seconds",
@@ -75,6 +106,9 @@ impl DeliveryCounters {
                 let labels = || Labels::destination(name, destination);
                 for result in RESULTS {
                     self.attempts.of(&labels().with("result", result));
+                }
+                for answer in ANSWERS {
+                    self.answers.of(&labels().with("answer", answer));
                 }
                 self.durations.of(&labels());
                 self.breakers.begin_at_zero(name, destination);

@@ -343,7 +343,8 @@ impl<S: Outbox + Views> Delivery<S> {
             Addressee::People(people) => self.mail(&claim, &people, deadline).await,
         };
         let took = clock.elapsed();
-        self.counters.attempted(&claim.tenant, &claim.destination, took);
+        self.counters
+            .attempted(&claim.tenant, &claim.destination, took, &attempt.end);
         pass(Failpoint::AfterDeliver);
         let transition = permit.finish(attempt.end.is_healthy(), clock::now());
         self.record(&claim, started_at, took, attempt).await;

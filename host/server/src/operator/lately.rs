@@ -9,7 +9,7 @@ use axum::Router;
 use prometheus_client::encoding::prometheus_text;
 use tokio_util::sync::CancellationToken;
 use tollgate_api::calls;
-use tollgate_api::lately::{Ended, Lately, LatelyStep, Took};
+use tollgate_api::lately::{Answers, Ended, Lately, LatelyStep, Took};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{Control, Counts, Views};
 
@@ -38,7 +38,7 @@ struct Seen {
     again: u64,
     refused: u64,
     jobs: Ended,
-    deliveries: Ended,
+    answers: Answers,
     admit: Buckets,
     run: Buckets,
     deliver: Buckets,
@@ -101,7 +101,7 @@ fn text<S>(operator: &Operator<S>) -> String {
 /// Adds what a series counts to what it came to.
 fn add(ended: &mut Ended, result: Option<&str>, value: u64) {
     let sum = match result {
-        Some("done" | "delivered") => &mut ended.done,
+        Some("done") => &mut ended.done,
         Some("retry") => &mut ended.again,
         Some("held") => &mut ended.held,
         Some("dead") => &mut ended.dead,
@@ -144,7 +144,15 @@ impl Seen {
                     *sum += value;
                 }
                 "tollgate_jobs_settled_total" => add(&mut seen.jobs, label("end"), value),
-                "tollgate_delivery_attempts_total" => add(&mut seen.deliveries, label("result"), value),
+                "tollgate_delivery_answers_total" => {
+                    let sum = match label("answer") {
+                        Some("2xx") => &mut seen.answers.taken,
+                        Some("3xx" | "4xx") => &mut seen.answers.refused,
+                        Some("5xx") => &mut seen.answers.failed,
+                        _ => &mut seen.answers.none,
+                    };
+                    *sum += value;
+                }
                 "tollgate_admit_duration_seconds_bucket" => seen.admit.add(label("le"), value),
                 "tollgate_run_duration_seconds_bucket" => seen.run.add(label("le"), value),
                 "tollgate_delivery_duration_seconds_bucket" => seen.deliver.add(label("le"), value),
@@ -164,7 +172,12 @@ impl Seen {
             deliveries_waiting: counts.map(|counts| counts.outbox_waiting),
             oldest_s: oldest,
             jobs_ended: between(&self.jobs, &before.jobs),
-            deliveries_ended: between(&self.deliveries, &before.deliveries),
+            answers: Answers {
+                taken: self.answers.taken.saturating_sub(before.answers.taken),
+                refused: self.answers.refused.saturating_sub(before.answers.refused),
+                failed: self.answers.failed.saturating_sub(before.answers.failed),
+                none: self.answers.none.saturating_sub(before.answers.none),
+            },
             admit: self.admit.since(&before.admit),
             run: self.run.since(&before.run),
             deliver: self.deliver.since(&before.deliver),
@@ -227,7 +240,11 @@ mod tests {
         tollgate_intake_total{result=\"unauthentic\"} 3\n\
         tollgate_jobs_settled_total{tenant=\"acme\",route=\"r\",end=\"done\"} 6\n\
         tollgate_jobs_settled_total{tenant=\"globex\",route=\"r\",end=\"held\"} 2\n\
-        tollgate_delivery_attempts_total{tenant=\"acme\",destination=\"d\",result=\"retry\"} 4\n\
+        tollgate_delivery_answers_total{tenant=\"acme\",destination=\"d\",answer=\"2xx\"} 5\n\
+        tollgate_delivery_answers_total{tenant=\"acme\",destination=\"d\",answer=\"3xx\"} 1\n\
+        tollgate_delivery_answers_total{tenant=\"acme\",destination=\"d\",answer=\"4xx\"} 2\n\
+        tollgate_delivery_answers_total{tenant=\"globex\",destination=\"d\",answer=\"5xx\"} 4\n\
+        tollgate_delivery_answers_total{tenant=\"globex\",destination=\"d\",answer=\"none\"} 6\n\
         tollgate_run_duration_seconds_sum{tenant=\"acme\",route=\"r\"} 0.5\n\
         tollgate_run_duration_seconds_bucket{le=\"0.001\",tenant=\"acme\",route=\"r\"} 10\n\
         tollgate_run_duration_seconds_bucket{le=\"0.01\",tenant=\"acme\",route=\"r\"} 20\n\
@@ -250,16 +267,23 @@ mod tests {
             held,
             dead: 0,
         };
-        assert_eq!(
-            (step.jobs_ended, step.deliveries_ended),
-            (ended(6, 0, 2), ended(0, 4, 0))
-        );
+        assert_eq!(step.jobs_ended, ended(6, 0, 2));
+        let answers = Answers {
+            taken: 5,
+            refused: 3,
+            failed: 4,
+            none: 6,
+        };
+        assert_eq!(step.answers, answers);
         assert_eq!(step.run.count, 21, "all series together");
         // The eleventh of twenty-one lies a twentieth into the second bucket; the twentieth at its end.
         assert_eq!((step.run.p50_us, step.run.p95_us), (Some(1_450), Some(9_955)));
         assert_eq!(step.admit, Took::default());
         let again = Seen::of(TEXT).since(&seen, UnixMillis(0), None, None);
-        assert_eq!((again.kept, again.run), (0, Took::default()));
+        assert_eq!(
+            (again.kept, again.answers, again.run),
+            (0, Answers::default(), Took::default())
+        );
     }
 
     #[test]
