@@ -220,7 +220,10 @@ async fn issues(console: &Console, visit: &Visit) -> Result<Vec<Needs>, Trouble>
     let found = console.read::<calls::Issues>(&visit.visitor.token, &open).await?;
     let needs = found.into_iter().map(|issue| Needs {
         count: number(issue.count),
-        says: mask::line(&format!("given up at {}: {}", issue.place, issue.first_action), 300),
+        says: mask::line(
+            &format!("given up at {} ({}): {}", issue.place, issue.code, issue.first_action),
+            300,
+        ),
         href: address("/issues", &[]),
         first: String::new(),
     });
