@@ -258,7 +258,7 @@ fn main() {
         quarantine::Row::faults(_);
         quarantine::Row::of(_);
         quarantine::counts(_);
-        rate::Bucket::charge(_, _, _);
+        rate::Bucket::charge(_, _, _, _);
         rate::Bucket::give_back(_, _);
         rate::Bucket::left(_, _, _);
         rate::Bucket::take(_, _, _);
