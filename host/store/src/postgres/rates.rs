@@ -1,6 +1,6 @@
 //! Tenants' rates over all hosts: each says in a row of its own how many requests of a tenant it let in, and reads those of the others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tollgate_core::ids::TenantName;
@@ -15,11 +15,9 @@ pub(super) struct Rates(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Here, since the host began.
-    own: BTreeMap<TenantName, u64>,
-    /// Of which the others have not been told.
-    untold: BTreeSet<TenantName>,
-    /// On all others together, as it was last read; none before the first time.
+    /// What was let in here, and the others have not been told.
+    untold: BTreeMap<TenantName, u64>,
+    /// What stood there of all others together when it was last read; none before the first time.
     others: Option<BTreeMap<TenantName, u64>>,
     /// What the others took, and nobody here has heard of.
     unheard: BTreeMap<TenantName, u64>,
@@ -29,26 +27,24 @@ impl Rates {
     /// Takes note of what was let in here since the last time, and returns what the others let in.
     pub(super) fn tell(&self, taken: Vec<(TenantName, u64)>) -> Vec<(TenantName, u64)> {
         let mut counts = self.counts();
-        for (tenant, requests) in taken {
-            *counts.own.entry(tenant.clone()).or_default() += requests;
-            counts.untold.insert(tenant);
-        }
+        counts.add(taken);
         std::mem::take(&mut counts.unheard).into_iter().collect()
     }
 
     /// Tells the others, and hears of them.
     pub(super) fn exchange(&self, connection: &Connection, host: i64) -> Result<(), Fault> {
-        let untold: Vec<(TenantName, u64)> = {
-            let mut counts = self.counts();
-            let untold = std::mem::take(&mut counts.untold);
-            let own = |tenant: TenantName| counts.own.get(&tenant).copied().map(|taken| (tenant, taken));
-            untold.into_iter().filter_map(own).collect()
-        };
-        for (tenant, taken) in untold {
-            connection.execute(
-                "INSERT INTO rates (tenant, host, taken) VALUES (?1, ?2, ?3) ON CONFLICT (host, tenant) DO UPDATE SET taken = excluded.taken",
-                params![tenant.as_str(), host, i64::try_from(taken).unwrap_or(i64::MAX)],
-            )?;
+        let untold = std::mem::take(&mut self.counts().untold);
+        for (tenant, taken) in &untold {
+            // What is added is what is new, so that a table which a crash of the server has emptied begins again, and nobody hears of all that ever was.
+            let told = connection.execute(
+                "INSERT INTO rates (tenant, host, taken) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT (host, tenant) DO UPDATE SET taken = rates.taken + excluded.taken",
+                params![tenant.as_str(), host, i64::try_from(*taken).unwrap_or(i64::MAX)],
+            );
+            if let Err(error) = told {
+                self.counts().add(untold);
+                return Err(error.into());
+            }
         }
         let mut statement = connection
             .prepare_cached("SELECT tenant, sum(taken) AS taken FROM rates WHERE host <> ?1 GROUP BY tenant")?;
@@ -68,7 +64,14 @@ impl Rates {
 }
 
 impl Counts {
-    /// What was taken before this host began is no concern of it; and a count that is less than it was is of hosts that have ended.
+    fn add(&mut self, taken: impl IntoIterator<Item = (TenantName, u64)>) {
+        for (tenant, requests) in taken {
+            *self.untold.entry(tenant).or_default() += requests;
+        }
+    }
+
+    /// What was taken before this host began is no concern of it; and a count that is less than it was lost hosts that have ended, or
+    /// all of them with a crash of the server.
     fn hear(&mut self, others: BTreeMap<TenantName, u64>) {
         if let Some(before) = &self.others {
             for (tenant, taken) in &others {
@@ -121,6 +124,6 @@ mod tests {
             [("acme".to_owned(), 1), ("globex".to_owned(), 3)],
             "a host ended"
         );
-        assert_eq!(rates.counts().own.values().sum::<u64>(), 8);
+        assert_eq!(rates.counts().untold.values().sum::<u64>(), 8);
     }
 }

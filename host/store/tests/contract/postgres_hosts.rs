@@ -281,6 +281,42 @@ async fn r3_a_group_waits_once_for_whoever_has_the_store() {
     }
 }
 
+/// What a host let in, the others hear of once; and a crash of the server, after which the counts begin anew, makes nobody hear of all that ever was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r3_i7_what_hosts_tell_each_other_of_rates_outlives_a_crash_of_the_server() {
+    let Some(mut server) = Postgres::if_there() else {
+        return;
+    };
+    let (a, b) = (host(&server, "a", 1), host(&server, "b", 2));
+    let lets_in = |requests| drop(a.exchange_rates(vec![("acme".parse().unwrap(), requests)]));
+    let hears = async |expected: u64| {
+        let (begun, mut heard) = (Instant::now(), 0);
+        // A while longer than it takes, for what must not come.
+        while heard < expected && begun.elapsed() < Duration::from_secs(10) || begun.elapsed() < Duration::from_secs(1)
+        {
+            heard += b.exchange_rates(Vec::new()).iter().map(|(_, taken)| taken).sum::<u64>();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(heard, expected);
+    };
+    // Both have looked, or they take what was there for what was before them.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    lets_in(100_000);
+    hears(100_000).await;
+    server.kill();
+    server.start_again();
+    // The table is there again, and empty, and both have seen that.
+    hears(0).await;
+    lets_in(3);
+    hears(3).await;
+    // What is said while there is no server is said later.
+    server.kill();
+    lets_in(4);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    server.start_again();
+    hears(4).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r3_a_store_that_one_host_has_alone_knows_no_others() {
     use crate::support::Backend as _;

@@ -1,5 +1,5 @@
--- Schema 11 of PostgreSQL: how much of their rates tenants used up on each host, in requests since the host began. One small table, made at once; no
--- other is touched. Nothing of it is kept over a crash of the server: then each host goes by what it counts from there on.
+-- Schema 11 of PostgreSQL: how much of their rates tenants used up on each host, in requests since its row was made. One small table, made at once; no
+-- other is touched. It is empty after a crash of the server, and each host adds what is new from there on.
 CREATE UNLOGGED TABLE rates (
     tenant TEXT COLLATE "C" NOT NULL,
     host BIGINT NOT NULL,
