@@ -8,7 +8,6 @@ use tollgate_store::{Control as _, Views as _};
 
 use super::show::{BAD, BOLD, DIM, GOOD, WARN, counted};
 use super::{Exit, Refused, Target, Usage, ask, print_json, wire};
-use tollgate_server::operator::would_drain;
 use tollgate_server::{clock, config};
 
 #[derive(clap::Subcommand)]
@@ -168,10 +167,7 @@ fn drain(target: &Target, host: HostName, body: &DrainBody) -> anyhow::Result<Ex
             let alone = "no host has this store open, and none shares it";
             return Err(Refused(alone.to_owned()).into());
         }
-        Ok(match body.dry_run {
-            true => would_drain(store, host, wanted).await?,
-            false => store.drain_host(host, wanted).await?,
-        })
+        Ok(store.drain_host(host, wanted, body.dry_run).await?)
     })?;
     if target.json {
         print_json(&report)?;

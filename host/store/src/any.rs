@@ -103,8 +103,13 @@ impl Transacts for AnyStore {
         either!(self, store => store.hosts_there().await)
     }
 
-    async fn drain_there(&self, name: HostName, drain: Option<Drain>) -> Result<DrainReport, StoreError> {
-        either!(self, store => store.drain_there(name, drain).await)
+    async fn drain_there(
+        &self,
+        name: HostName,
+        drain: Option<Drain>,
+        dry_run: bool,
+    ) -> Result<DrainReport, StoreError> {
+        either!(self, store => store.drain_there(name, drain, dry_run).await)
     }
 }
 

@@ -287,9 +287,14 @@ impl Transacts for PostgresStore {
         self.read(|view| hosts::list(view.connection)).await
     }
 
-    async fn drain_there(&self, name: HostName, drain: Option<Drain>) -> Result<DrainReport, StoreError> {
+    async fn drain_there(
+        &self,
+        name: HostName,
+        drain: Option<Drain>,
+        dry_run: bool,
+    ) -> Result<DrainReport, StoreError> {
         let work = move |transaction: &mut Transaction<'_>| {
-            hosts::drain(transaction.connection, &name, drain.as_ref())?
+            hosts::drain(transaction.connection, &name, drain.as_ref(), dry_run)?
                 .ok_or_else(|| Fault::NotFound(format!("the host `{name}`")))
         };
         // There is no log here that would tell kinds apart.

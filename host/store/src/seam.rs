@@ -395,7 +395,8 @@ pub trait Control: ReceiptKey {
         place: Place,
         act: Act,
     ) -> impl Future<Output = Result<Option<Pause>, StoreError>> + Send;
-    /// Has the hosts of a name claim nothing from now on (on another host within a second), or with none again.
+    /// Has the hosts of a name claim nothing from now on (on another host within a second), or with none again. A dry run says what that would
+    /// change, and changes nothing.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when no host of that name is known, as where one host has the store alone.
@@ -403,6 +404,7 @@ pub trait Control: ReceiptKey {
         &self,
         name: HostName,
         drain: Option<Drain>,
+        dry_run: bool,
     ) -> impl Future<Output = Result<DrainReport, StoreError>> + Send;
 
     /// Keeps a version of a tenant's settings, if the newest is still the one that it was made from.

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use tollgate_api::calls;
-use tollgate_api::hosts::{Drain, DrainReport, HostPath, HostState, HostView};
-use tollgate_core::ids::HostName;
-use tollgate_store::{Control, StoreError, Views};
+use tollgate_api::hosts::{HostPath, HostState, HostView};
+use tollgate_store::{Control, Views};
 
 use super::asked::{Answered, Asked, Routes as _};
 use super::{Operator, Refusal, access};
@@ -60,29 +59,5 @@ async fn drain<S: Views + Control>(
     if let Some(drain) = &mut drain {
         drain.by = access::actor(&caller, std::mem::take(&mut drain.by));
     }
-    Ok(match dry_run {
-        true => would_drain(&operator.store, host, drain).await?,
-        false => operator.store.drain_host(host, drain).await?,
-    })
-}
-
-/// What draining a host would do, or with none taking that back.
-///
-/// # Errors
-/// When no host of the name is known, or the store cannot be read.
-pub async fn would_drain(store: &impl Views, host: HostName, drain: Option<Drain>) -> Result<DrainReport, StoreError> {
-    let hosts = store.hosts().await?;
-    let known: Vec<_> = hosts.into_iter().filter(|known| known.name == host).collect();
-    if known.is_empty() {
-        return Err(StoreError::NotFound {
-            what: format!("the host {host}"),
-        });
-    }
-    let before = known.into_iter().find_map(|known| known.drain);
-    Ok(DrainReport {
-        host,
-        changed: before.is_some() != drain.is_some(),
-        // The first word holds.
-        drain: drain.map(|drain| before.unwrap_or(drain)),
-    })
+    Ok(operator.store.drain_host(host, drain, dry_run).await?)
 }

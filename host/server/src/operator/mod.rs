@@ -59,7 +59,6 @@ pub use access::{issue_token, known_tenant, not_issued};
 use asked::{Answered, Asked, Routes as _};
 pub use fixture::{NoFixture, fixture_of};
 pub(crate) use health::Progress;
-pub use hosts::would_drain;
 pub(crate) use lately::Steps;
 pub use lists::{count as count_by_now, list as list_by_now};
 pub use portal::{NoLink, create_link, links};

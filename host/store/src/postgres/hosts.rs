@@ -184,12 +184,13 @@ pub(super) fn drain_of(connection: &Connection, name: &HostName) -> Result<Optio
     Ok(found)
 }
 
-/// Has the hosts of a name claim nothing, or with none again. None where no host of that name is known. Who is drained already stays so by the
-/// first word.
+/// Has the hosts of a name claim nothing, or with none again; a dry run says what that would change. None where no host of that name is known. Who is
+/// drained already stays so by the first word.
 pub(super) fn drain(
     connection: &Connection,
     name: &HostName,
     drain: Option<&Drain>,
+    dry_run: bool,
 ) -> Result<Option<DrainReport>, Fault> {
     let before = drain_of(connection, name)?;
     let is_known: bool = connection.query_row(
@@ -200,24 +201,23 @@ pub(super) fn drain(
     if !is_known && before.is_none() {
         return Ok(None);
     }
-    let changed = match (&before, drain) {
-        (None, Some(Drain { at, by, why })) => {
-            connection.execute(
+    let changed = before.is_some() != drain.is_some();
+    match drain {
+        _ if dry_run || !changed => {}
+        Some(Drain { at, by, why }) => connection
+            .execute(
                 "INSERT INTO drains (name, at, actor, why) VALUES (?1, ?2, ?3, ?4)",
                 params![name.as_str(), at.0, by, why],
-            )?;
-            true
-        }
-        (Some(_), None) => {
-            connection.execute("DELETE FROM drains WHERE name = ?1", [name.as_str()])?;
-            true
-        }
-        (Some(_), Some(_)) | (None, None) => false,
-    };
+            )
+            .map(drop)?,
+        None => connection
+            .execute("DELETE FROM drains WHERE name = ?1", [name.as_str()])
+            .map(drop)?,
+    }
     Ok(Some(DrainReport {
         host: name.clone(),
         changed,
-        drain: drain_of(connection, name)?,
+        drain: drain.map(|drain| before.unwrap_or_else(|| drain.clone())),
     }))
 }
 

@@ -67,6 +67,7 @@ pub(crate) trait Transacts: ReceiptKey {
         &self,
         name: HostName,
         _: Option<Drain>,
+        _dry_run: bool,
     ) -> impl Future<Output = Result<DrainReport, StoreError>> + Send {
         std::future::ready(Err(StoreError::NotFound {
             what: format!("a store that hosts share, with the host `{name}`,"),
@@ -282,8 +283,8 @@ impl<S: Transacts> Views for S {
 }
 
 impl<S: Transacts> Control for S {
-    async fn drain_host(&self, name: HostName, drain: Option<Drain>) -> Result<DrainReport, StoreError> {
-        self.drain_there(name, drain).await
+    async fn drain_host(&self, name: HostName, drain: Option<Drain>, dry_run: bool) -> Result<DrainReport, StoreError> {
+        self.drain_there(name, drain, dry_run).await
     }
 
     async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, StoreError> {

@@ -127,10 +127,12 @@ async fn r3_a_drained_host_claims_nothing_more_and_finishes_what_it_has() {
     ));
     let entry = claim_outbox_one(&a, at(10)).await;
 
-    let report = b.drain_host(name("a"), by_ann("a new kernel")).await.unwrap();
+    let would = b.drain_host(name("a"), by_ann("a new kernel"), true).await.unwrap();
+    assert!(would.changed && would.drain == by_ann("a new kernel") && one(&b, "a").await.drain.is_none());
+    let report = b.drain_host(name("a"), by_ann("a new kernel"), false).await.unwrap();
     assert_eq!((report.changed, report.drain), (true, by_ann("a new kernel")));
     // The first word holds.
-    let report = a.drain_host(name("a"), by_ann("again")).await.unwrap();
+    let report = a.drain_host(name("a"), by_ann("again"), false).await.unwrap();
     assert_eq!((report.changed, report.drain), (false, by_ann("a new kernel")));
     knows(&a, true).await;
     assert!(b.drain().is_none());
@@ -167,12 +169,12 @@ async fn r3_a_drained_host_claims_nothing_more_and_finishes_what_it_has() {
     assert_eq!(Sent::new("e5").of("e5").admit(&a).await, ACCEPTED);
     assert!(claim(&a, at(40), 10).await.is_empty());
 
-    let report = b.drain_host(name("a"), None).await.unwrap();
+    let report = b.drain_host(name("a"), None, false).await.unwrap();
     assert_eq!((report.changed, report.drain), (true, None));
-    assert!(!b.drain_host(name("a"), None).await.unwrap().changed);
+    assert!(!b.drain_host(name("a"), None, false).await.unwrap().changed);
     knows(&a, false).await;
     assert_eq!(claim(&a, at(50), 10).await.len(), 1);
-    assert!(is_not_found(&b.drain_host(name("z"), by_ann("")).await));
+    assert!(is_not_found(&b.drain_host(name("z"), by_ann(""), false).await));
     assert_eq!(server_problems(&server, &b), [] as [String; 0]);
 }
 
@@ -185,7 +187,7 @@ fn server_problems(server: &Postgres, store: &PostgresStore) -> Vec<String> {
 async fn r3_whoever_waits_to_claim_on_a_drained_host_is_let_in_when_it_may_again() {
     let Some(server) = Postgres::if_there() else { return };
     let (a, b) = (host(&server, "a", 1), host(&server, "b", 2));
-    let drained = a.drain_host(name("a"), by_ann("")).await.unwrap();
+    let drained = a.drain_host(name("a"), by_ann(""), false).await.unwrap();
     assert!(drained.changed);
     knows(&a, true).await;
     assert_eq!(Sent::new("e1").admit(&b).await, ACCEPTED);
@@ -194,7 +196,7 @@ async fn r3_whoever_waits_to_claim_on_a_drained_host_is_let_in_when_it_may_again
     assert!(claim(&a, at(0), 1).await.is_empty());
     assert!(begun.elapsed() > Duration::from_millis(900), "{:?}", begun.elapsed());
     let waiting = tokio::spawn(async move { claim(&a, at(0), 1).await.len() });
-    let freed = b.drain_host(name("a"), None).await.unwrap();
+    let freed = b.drain_host(name("a"), None, false).await.unwrap();
     assert!(freed.changed);
     assert_eq!(waiting.await.unwrap(), 1);
 }
@@ -323,5 +325,5 @@ async fn r3_a_store_that_one_host_has_alone_knows_no_others() {
     let place = crate::sqlite::Sqlite::new();
     let store = place.open();
     assert_eq!(store.hosts().await.unwrap(), []);
-    assert!(is_not_found(&store.drain_host(name("a"), by_ann("")).await));
+    assert!(is_not_found(&store.drain_host(name("a"), by_ann(""), false).await));
 }

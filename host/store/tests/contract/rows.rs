@@ -339,7 +339,7 @@ impl Views for RowStore {
 }
 
 impl Control for RowStore {
-    async fn drain_host(&self, name: HostName, _: Option<Drain>) -> Result<DrainReport, StoreError> {
+    async fn drain_host(&self, name: HostName, _: Option<Drain>, _: bool) -> Result<DrainReport, StoreError> {
         Err(StoreError::NotFound { what: name.to_string() })
     }
 
