@@ -37,19 +37,11 @@ struct Found {
 /// `order` is `ASC` or `DESC`, by the letters' numbers.
 fn find(view: View<'_>, filter: &DeadLetterFilter, with_replayed: bool, order: &str) -> Result<Vec<Found>, Fault> {
     let open_only = if with_replayed { "" } else { "d.replayed_at IS NULL AND" };
-    let behind = filter.after.map_or(i64::MAX, |after| after.0);
-    let mut statement = view.prepare_cached(&format!(
-        "SELECT d.id AS letter, d.job, d.entry, d.receipt, d.died_at, d.attempts, d.reason, d.context, d.replayed_at, \
-         j.route, j.state AS job_state, e.destination, e.action, e.state AS entry_state, a.operation_key \
-         FROM dead_letters d LEFT JOIN jobs j ON j.id = d.job LEFT JOIN outbox e ON e.id = d.entry \
-         LEFT JOIN actions a ON a.id = e.action \
-         WHERE {open_only} d.id < ?1 AND (?2 IS NULL OR d.id = ?2) AND (?3 IS NULL OR j.route = ?3) \
-         AND (?4 IS NULL OR e.destination = ?4) AND (?5 IS NULL OR d.died_at >= ?5) \
-         AND (?6 IS NULL OR instr(d.reason, ?6) > 0) ORDER BY d.id {order}"
-    ))?;
+    let before = filter.after.map_or(i64::MAX, |after| after.0);
+    let mut statement = view.prepare_cached(&letters(open_only, order))?;
     let mut rows = statement.query(params![
-        behind,
-        filter.id.map(|id| id.0),
+        filter.id.map_or(before, |id| before.min(id.0.saturating_add(1))),
+        filter.id.map_or(0, |id| id.0.saturating_sub(1)),
         filter.route.as_ref().map(|name| name.as_str()),
         filter.destination.as_ref().map(|name| name.as_str()),
         filter.since.map(|at| at.0),
@@ -68,6 +60,19 @@ fn find(view: View<'_>, filter: &DeadLetterFilter, with_replayed: bool, order: &
         }
     }
     Ok(found)
+}
+
+/// Letters before the one and behind the other. One letter is such a range as well: asked for in another way, all would be read.
+fn letters(open_only: &str, order: &str) -> String {
+    format!(
+        "SELECT d.id AS letter, d.job, d.entry, d.receipt, d.died_at, d.attempts, d.reason, d.context, d.replayed_at, \
+         j.route, j.state AS job_state, e.destination, e.action, e.state AS entry_state, a.operation_key \
+         FROM dead_letters d LEFT JOIN jobs j ON j.id = d.job LEFT JOIN outbox e ON e.id = d.entry \
+         LEFT JOIN actions a ON a.id = e.action \
+         WHERE {open_only} d.id < ?1 AND d.id > ?2 AND (?3 IS NULL OR j.route = ?3) \
+         AND (?4 IS NULL OR e.destination = ?4) AND (?5 IS NULL OR d.died_at >= ?5) \
+         AND (?6 IS NULL OR instr(d.reason, ?6) > 0) ORDER BY d.id {order}"
+    )
 }
 
 fn read(row: &Row<'_>, receipt: &Receipt) -> Result<Found, Fault> {
@@ -582,4 +587,18 @@ fn append_history(connection: &Connection, step: &Step, request: &ReplayRequest)
         request.actor, step.replayed.reason
     );
     rows::append_history(connection, step.receipt_seq, request.now, "replayed", &detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statements::schema::{is_ranged, plan};
+
+    #[test]
+    fn one_letter_is_found_without_the_others() {
+        for open_only in ["", "d.replayed_at IS NULL AND"] {
+            let plan = plan(&letters(open_only, "DESC"));
+            assert!(is_ranged(&plan), "{plan:#?}");
+        }
+    }
 }

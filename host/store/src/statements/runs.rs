@@ -11,18 +11,20 @@ use super::rows::{self, get, id};
 use crate::sql::{Connection, params};
 use crate::{RecordedRun, RecordedRunFilter};
 
+/// Runs behind the one and up to the other. One run is such a range as well: `?2 IS NULL OR r.id = ?2` would read all runs before it.
+const RECORDED: &str = "SELECT r.id, j.receipt, j.route, r.plugin, r.digest, c.text AS config, r.runtime, r.started_at, r.fuel, \
+     r.outcome, r.message FROM runs r JOIN jobs j ON j.id = r.job JOIN configs c ON c.digest = r.config_digest \
+     WHERE r.outcome <> 'forwarded' AND r.id > ?1 AND r.id <= ?2 AND (?3 IS NULL OR j.tenant = ?3) \
+     AND (?4 IS NULL OR j.route = ?4) AND (?5 IS NULL OR r.plugin = ?5) \
+     AND (?6 IS NULL OR r.digest = ?6) AND (?7 IS NULL OR r.started_at >= ?7) ORDER BY r.id LIMIT ?8";
+
 /// Lists recorded runs, the oldest first.
 pub(crate) fn recorded(view: View<'_>, filter: &RecordedRunFilter) -> Result<Vec<RecordedRun>, Fault> {
-    let mut statement = view.prepare_cached(
-        "SELECT r.id, j.receipt, j.route, r.plugin, r.digest, c.text AS config, r.runtime, r.started_at, r.fuel, r.outcome, \
-         r.message FROM runs r JOIN jobs j ON j.id = r.job JOIN configs c ON c.digest = r.config_digest \
-         WHERE r.outcome <> 'forwarded' AND r.id > ?1 AND (?2 IS NULL OR r.id = ?2) AND (?3 IS NULL OR j.tenant = ?3) \
-         AND (?4 IS NULL OR j.route = ?4) AND (?5 IS NULL OR r.plugin = ?5) \
-         AND (?6 IS NULL OR r.digest = ?6) AND (?7 IS NULL OR r.started_at >= ?7) ORDER BY r.id LIMIT ?8",
-    )?;
+    let mut statement = view.prepare_cached(RECORDED)?;
+    let after = filter.after.map_or(0, |run| run.0);
     let mut found = statement.query(params![
-        filter.after.map_or(0, |run| run.0),
-        filter.run.map(|run| run.0),
+        filter.run.map_or(after, |run| after.max(run.0.saturating_sub(1))),
+        filter.run.map_or(i64::MAX, |run| run.0),
         filter.tenant.as_ref().map(|name| name.as_str()),
         filter.route.as_ref().map(|name| name.as_str()),
         filter.plugin.as_ref().map(|name| name.as_str()),
@@ -82,4 +84,17 @@ fn proposed(connection: &Connection, run: i64) -> Result<Vec<(OperationKey, Acti
         actions.push((id(row, "operation_key")?, rows::json(row, "json")?));
     }
     Ok(actions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statements::schema::{is_ranged, plan};
+
+    /// The page of one event asks for one run, however many there are.
+    #[test]
+    fn o8_one_run_is_found_without_those_before_it() {
+        let plan = plan(RECORDED);
+        assert!(is_ranged(&plan), "{plan:#?}");
+    }
 }

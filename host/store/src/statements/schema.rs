@@ -64,6 +64,29 @@ pub(crate) const MIGRATIONS: &[&str] = &[
 ];
 pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
+/// How SQLite means to find what is asked, step by step. It plans for an empty store as for a full one: it keeps no statistics of either.
+#[cfg(test)]
+pub(crate) fn plan(sql: &str) -> Vec<String> {
+    let store = rusqlite::Connection::open_in_memory().unwrap();
+    for step in MIGRATIONS {
+        store.execute_batch(step).unwrap();
+    }
+    let mut plan = store.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let none = vec![None::<i64>; plan.parameter_count()];
+    plan.query_map(rusqlite::params_from_iter(none), |row| row.get("detail"))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap()
+}
+
+/// Whether a plan begins with a range of rows that has two ends, and reads no table as a whole.
+#[cfg(test)]
+pub(crate) fn is_ranged(plan: &[String]) -> bool {
+    let first = plan.iter().find(|step| step.starts_with("SEARCH"));
+    first.is_some_and(|first| first.contains(">? AND ") && first.contains("<?)"))
+        && !plan.iter().any(|step| step.starts_with("SCAN"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
