@@ -134,7 +134,7 @@ impl PostgresStore {
         let readers = Readers::start(&target)?;
         let (found, receipt_key, is_unfinished) = readers.read_here(|connection| {
             let found = schema::version(connection)?;
-            let is_known = found == schema::VERSION;
+            let is_known = schema::is_workable(connection, found)?;
             let key = is_known.then(|| schema::receipt_key(connection)).transpose()?;
             Ok((found, key, is_known && unfinished::is_there(connection)?))
         })?;

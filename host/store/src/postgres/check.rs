@@ -1,5 +1,6 @@
 //! What is there: what the server is set to, and what of it is dangerous.
 
+use super::schema;
 use super::target::Target;
 use crate::sql::Connection;
 use crate::statements::fault::Fault;
@@ -50,7 +51,18 @@ pub(super) fn found(connection: &Connection, target: &Target, schema: u32) -> Re
     let number = setting("server_version_num")?.parse::<i64>().unwrap_or_default();
     let is_standby: bool = connection.query_row("SELECT pg_is_in_recovery()", [], |row| row.get(0))?;
     let connections = found.max_connections.parse::<i64>().unwrap_or_default();
+    let is_newer = schema > schema::VERSION;
+    let is_workable = schema::is_workable(connection, schema)?;
+    let known = schema::VERSION;
     for (is_so, why) in [
+        (
+            is_newer && is_workable,
+            format!("the schema is {schema}, and this Tollgate knows {known}: its hosts work on, and this one may be brought up to date"),
+        ),
+        (
+            is_newer && !is_workable,
+            format!("the schema is {schema}, and this Tollgate knows {known}: none of its hosts works any more; start a newer one"),
+        ),
         (
             number < OLDEST,
             "this PostgreSQL is older than 15, with which nothing of Tollgate was tested".to_owned(),

@@ -8,7 +8,8 @@ use crate::StoreError;
 use crate::sql::{Connection, OptionalExtension as _, params};
 use crate::statements::fault::Fault;
 
-const MIGRATIONS: [&str; 11] = [
+/// Each in its order. What it says of others is in [`WORKS_WITH`].
+const MIGRATIONS: [&str; 12] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_budgets.sql"),
     include_str!("migrations/0003_pauses.sql"),
@@ -20,9 +21,14 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("migrations/0009_settings.sql"),
     include_str!("migrations/0010_portal_links.sql"),
     include_str!("migrations/0011_rates.sql"),
+    include_str!("migrations/0012_side_by_side.sql"),
 ];
 /// The schema that this binary knows.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
+/// The oldest schema whose hosts may work on in the one that this binary makes. Whoever adds a migration raises it to that one's number, unless
+/// hosts that know nothing of the migration neither miss nor break anything: what it adds has defaults and is empty without harm, and what it
+/// takes away nobody used any more. (A host finds new columns in answers to `SELECT *` by no name, and asks for none.)
+const WORKS_WITH: u32 = 12;
 /// Names the lock under which one host at a time migrates.
 const MIGRATING: i64 = 0x746f_6c6c_6701;
 
@@ -42,6 +48,20 @@ pub(super) fn version(connection: &Connection) -> Result<u32, Fault> {
     )
 }
 
+/// Whether a host of this binary works in the schema that is there: it is its own, or newer and says so.
+pub(super) fn is_workable(connection: &Connection, found: u32) -> Result<bool, Fault> {
+    if found <= VERSION {
+        return Ok(found == VERSION);
+    }
+    // Each migration since says with what it works, and the newest of these counts. One that says nothing works with itself.
+    let oldest: i64 = connection.query_row(
+        "SELECT coalesce(max(coalesce(works_with, version)), 0) FROM schema_version WHERE version > ?1",
+        [VERSION],
+        |row| row.get(0),
+    )?;
+    Ok(oldest <= i64::from(VERSION))
+}
+
 /// Brings the schema up to date, in one transaction. Of several hosts that try at once, the first does it and the others find it done.
 ///
 /// # Errors
@@ -54,26 +74,27 @@ pub(super) fn migrate(client: &Client, shown: &str) -> Result<(), StoreError> {
             detail: error.to_string(),
         },
     };
-    let newer = |found: u32| match found > VERSION {
-        true => Err(StoreError::NewerSchema {
-            path: shown.to_owned(),
-            found,
-            known: VERSION,
-        }),
-        false => Ok(found),
+    let newer = |found: u32| StoreError::NewerSchema {
+        path: shown.to_owned(),
+        found,
+        known: VERSION,
     };
-    if newer(version(client).map_err(opening)?)? == VERSION {
+    let found = version(client).map_err(opening)?;
+    if is_workable(client, found).map_err(opening)? {
         return Ok(());
+    }
+    if found > VERSION {
+        return Err(newer(found));
     }
     let step = || -> Result<Result<(), StoreError>, Fault> {
         client.batch(&format!(
             "BEGIN; SELECT pg_advisory_xact_lock({MIGRATING}); CREATE SCHEMA IF NOT EXISTS tollgate; \
              CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY, at TIMESTAMPTZ NOT NULL DEFAULT now())"
         ))?;
-        let from = match newer(version(client)?) {
-            Ok(from) => from,
-            Err(error) => return Ok(Err(error)),
-        };
+        let from = version(client)?;
+        if from > VERSION && !is_workable(client, from)? {
+            return Ok(Err(newer(from)));
+        }
         for (number, sql) in (1_i64..).zip(MIGRATIONS).skip(from as usize) {
             tracing::info!(store = shown, schema = number, "migrating");
             client.batch(sql)?;
@@ -83,6 +104,11 @@ pub(super) fn migrate(client: &Client, shown: &str) -> Result<(), StoreError> {
                 make(connection)?;
             }
         }
+        let connection: &Connection = client;
+        connection.execute(
+            "UPDATE schema_version SET works_with = ?1 WHERE version = ?2",
+            [WORKS_WITH, VERSION],
+        )?;
         client.batch("COMMIT")?;
         Ok(Ok(()))
     };

@@ -346,7 +346,7 @@ impl Thread {
     fn link_again(&self) -> Result<Link, Fault> {
         let client = connect(&self.target)?;
         let found = schema::version(&client)?;
-        if found != schema::VERSION {
+        if !schema::is_workable(&client, found)? {
             let known = schema::VERSION;
             return Err(Fault::damaged(
                 "schema",

@@ -183,7 +183,7 @@ mod hosts {
             assert_eq!(host.receipt_key().expose(), hosts[0].receipt_key().expose());
         }
         let found = PostgresStore::find(&secret(&server)).unwrap();
-        assert_eq!(found.schema, 11);
+        assert_eq!(found.schema, 12);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,11 +212,12 @@ mod hosts {
             "ALTER TABLE tollgate.tokens DROP COLUMN capabilities, DROP COLUMN accent, DROP COLUMN scheme",
             "ALTER TABLE tollgate.jobs DROP COLUMN beyond_budget",
             "DELETE FROM tollgate.schema_version WHERE version > 1",
+            "ALTER TABLE tollgate.schema_version DROP COLUMN works_with",
         ] {
             execute(&server, statement).await;
         }
         let store = server.open();
-        assert_eq!(PostgresStore::find(&secret(&server)).unwrap().schema, 11);
+        assert_eq!(PostgresStore::find(&secret(&server)).unwrap().schema, 12);
         let claim = claim_one(&store, at(0)).await;
         let a_day = dollars(Window::Day, 100);
         let settlement = settlement(&claim).within(&[a_day]).credits("k1", "ann", 60);
@@ -235,12 +236,98 @@ mod hosts {
                 &error,
                 StoreError::NewerSchema {
                     found: 77,
-                    known: 11,
+                    known: 12,
                     ..
                 }
             ),
             "{error}"
         );
+    }
+
+    /// Hosts are brought up to date one by one. A table grows a column under a host that knows nothing of it, with its questions prepared.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn r3_a_host_works_on_in_a_newer_schema_that_says_so_and_refuses_one_that_does_not() {
+        let mut server = server!();
+        let older = server.open();
+        assert_eq!(Sent::new("e1").admit(&older).await, ACCEPTED);
+        let claim = claim_one(&older, at(0)).await;
+        assert!(matches!(
+            settle(&older, settlement(&claim)).await,
+            Settled::Committed { .. }
+        ));
+        assert!(older.bindings(None).await.unwrap().is_empty());
+        for table in [
+            "receipts",
+            "jobs",
+            "runs",
+            "actions",
+            "outbox",
+            "plugin_versions",
+            "plugin_bindings",
+            "tokens",
+        ] {
+            execute(&server, &format!("ALTER TABLE tollgate.{table} ADD COLUMN newer TEXT")).await;
+        }
+        let newer = "INSERT INTO tollgate.schema_version (version, works_with) VALUES (13, 12), (14, 11)";
+        execute(&server, newer).await;
+        // One that was there goes on, also over a new connection, and one that starts begins.
+        works(&older, "e2").await;
+        server.kill();
+        server.start_again();
+        let begun = Instant::now();
+        while let Err(error) = older.admit(vec![Sent::new("e1").admission(&older)]).await {
+            assert!(
+                begun.elapsed() < Duration::from_secs(8),
+                "it does not come back: {error}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        works(&older, "e3").await;
+        let other = server.open();
+        works(&other, "e4").await;
+        let said = PostgresStore::find(&secret(&server)).unwrap();
+        assert_eq!(said.schema, 14);
+        assert!(
+            said.dangers.join("\n").contains("its hosts work on"),
+            "{:?}",
+            said.dangers
+        );
+
+        execute(
+            &server,
+            "UPDATE tollgate.schema_version SET works_with = 13 WHERE version = 13",
+        )
+        .await;
+        for refused in [
+            PostgresStore::open(&secret(&server)).map(drop),
+            PostgresStore::open_read_only(&secret(&server)).map(drop),
+        ] {
+            assert!(
+                matches!(
+                    refused,
+                    Err(StoreError::NewerSchema {
+                        found: 14,
+                        known: 12,
+                        ..
+                    })
+                ),
+                "{refused:?}"
+            );
+        }
+        let said = PostgresStore::find(&secret(&server)).unwrap().dangers.join("\n");
+        assert!(said.contains("none of its hosts works any more"), "{said}");
+    }
+
+    /// An event from admission to a settled run, and the questions about it.
+    async fn works(store: &PostgresStore, event: &str) {
+        assert_eq!(Sent::new(event).admit(store).await, ACCEPTED);
+        let claim = claim_one(store, at(0)).await;
+        assert!(matches!(
+            settle(store, settlement(&claim)).await,
+            Settled::Committed { .. }
+        ));
+        assert_eq!(trace_one(store, &Sent::new(event)).await.jobs.len(), 1);
+        assert!(store.bindings(None).await.unwrap().is_empty());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
