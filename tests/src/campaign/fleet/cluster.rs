@@ -1,7 +1,8 @@
 //! A primary with a synchronous standby, as processes that are killed, started again and promoted.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,37 +13,67 @@ use crate::postgres::{command, copy, done, end_all, folder, template};
 /// Longer than a server takes to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Bytes of each server's disk: several times what a campaign writes and keeps.
+const DISK_BYTES: u64 = 768 << 20;
+
 /// Two servers, one behind the other.
 pub(super) struct Cluster {
-    folder: TempDir,
     /// The setting `synchronous_commit` of both.
     commits: &'static str,
     made: u32,
     primary: Node,
     standby: Node,
+    /// Dropped last: their disks are in it.
+    folder: TempDir,
 }
 
 /// A server, its data and its socket.
 struct Node {
     place: PathBuf,
     process: Child,
+    /// Where it can be mounted, which takes rights that not everybody has.
+    disk: Option<Disk>,
+}
+
+/// A file system in memory, which a test can fill without harm to anybody else.
+struct Disk {
+    place: PathBuf,
+}
+
+impl Disk {
+    fn mount(place: &Path) -> Option<Self> {
+        let options = format!("size={DISK_BYTES},mode=0777");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "tollgate-fleet"]).arg(place);
+        let mounted = mount.stderr(Stdio::null()).status();
+        mounted.is_ok_and(|status| status.success()).then(|| Self {
+            place: place.to_owned(),
+        })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Whoever still has a file of it open keeps it for as long.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.place).status();
+    }
 }
 
 impl Cluster {
     pub(super) fn start(commits: &'static str) -> Self {
         let folder = folder();
         let place = folder.path().join("1");
-        make(&place);
+        let disk = make(&place);
         copy(template(), &place.join("data"));
-        let primary = Node::start(place, commits);
+        let primary = Node::start(place, disk, commits);
         let place = folder.path().join("2");
         let standby = Node::behind(&primary, place, commits);
         let cluster = Self {
-            folder,
             commits,
             made: 2,
             primary,
             standby,
+            folder,
         };
         cluster.wait_for_standby();
         cluster
@@ -96,8 +127,40 @@ impl Cluster {
         let place = self.folder.path().join(self.made.to_string());
         let standby = Node::behind(&self.standby, place, self.commits);
         let former = std::mem::replace(&mut self.primary, std::mem::replace(&mut self.standby, standby));
-        let _ = std::fs::remove_dir_all(&former.place);
+        let place = former.place.clone();
+        drop(former);
+        let _ = std::fs::remove_dir_all(place);
         self.wait_for_standby();
+    }
+
+    /// Whether the servers have disks of their own, which can be filled.
+    pub(super) fn has_disks(&self) -> bool {
+        self.primary.disk.is_some()
+    }
+
+    /// Leaves no byte on the primary's disk for a while. A server that ended for that is started again when there is room, as its supervisor would.
+    pub(super) fn fill_disk(&mut self, lasts: Duration) {
+        let full = self.primary.place.join("full");
+        let mut file = std::fs::File::create(&full).expect("a file on the primary's disk");
+        for bytes in [1 << 20, 4 << 10, 1] {
+            let block = vec![0; bytes];
+            while file.write_all(&block).is_ok() {}
+        }
+        thread::sleep(lasts);
+        std::fs::remove_file(&full).expect("the file that fills the disk goes");
+        let begun = Instant::now();
+        while self.ask("SELECT 1").is_none() {
+            if matches!(self.primary.process.try_wait(), Ok(Some(_))) {
+                self.primary.kill();
+                self.primary.process = serve(&self.primary.place, self.commits);
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "the server does not come back after its disk was full: {}",
+                self.primary.log()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn wait_for_standby(&self) {
@@ -125,10 +188,11 @@ impl Drop for Cluster {
 }
 
 impl Node {
-    fn start(place: PathBuf, commits: &'static str) -> Self {
+    fn start(place: PathBuf, disk: Option<Disk>, commits: &'static str) -> Self {
         let node = Self {
             process: serve(&place, commits),
             place,
+            disk,
         };
         node.wait();
         node
@@ -136,7 +200,7 @@ impl Node {
 
     /// A copy of who runs, which follows it.
     fn behind(primary: &Self, place: PathBuf, commits: &'static str) -> Self {
-        make(&place);
+        let disk = make(&place);
         let mut copied = command("pg_basebackup");
         copied.arg("-h").arg(&primary.place).args([
             "-U",
@@ -150,7 +214,7 @@ impl Node {
             "-D",
         ]);
         done(copied.arg(place.join("data")));
-        Self::start(place, commits)
+        Self::start(place, disk, commits)
     }
 
     /// Until it answers.
@@ -185,10 +249,12 @@ impl Node {
     }
 }
 
-fn make(place: &Path) {
+/// A folder of a server's, with a disk of its own where one can be had.
+fn make(place: &Path) -> Option<Disk> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::create_dir(place).expect("a folder");
     std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o777)).expect("a folder's permissions");
+    Disk::mount(place)
 }
 
 fn serve(place: &Path, commits: &'static str) -> Child {
@@ -205,7 +271,8 @@ fn serve(place: &Path, commits: &'static str) -> Child {
         "shared_buffers=16MB",
         "dynamic_shared_memory_type=mmap",
         "wal_level=replica",
-        "wal_keep_size=512MB",
+        "wal_keep_size=128MB",
+        "max_wal_size=128MB",
         "wal_retrieve_retry_interval=100ms",
         "synchronous_standby_names=*",
         commits.as_str(),

@@ -1,5 +1,5 @@
 //! The fleet campaign: hosts that share a primary with a synchronous standby are killed and frozen, and have clocks that are an hour off; the servers
-//! behind them are killed, restarted and promoted, and so is the pooler before these; their connections are cut, all under load.
+//! behind them are killed, restarted, promoted and left without room on their disks, and the pooler before these is killed; their connections are cut, all under load.
 //!
 //! Cast: *senders* post signed events to any host, some of them again to another; the *wire* between hosts and PostgreSQL cuts connections; the
 //! *pooler* leads to the primary of the moment, where there is one, and else the wire does; the *cluster* is both servers. In the end all work is finished, and everything that was acknowledged or
@@ -77,6 +77,7 @@ enum Fault {
     ServerRestarted,
     StandbyPromoted,
     PoolerKilled,
+    DiskFull,
     CutBefore,
     CutAfter,
 }
@@ -92,7 +93,8 @@ impl Fault {
             5 => Self::ServerRestarted,
             6 => Self::StandbyPromoted,
             7 => Self::PoolerKilled,
-            8..12 => Self::CutBefore,
+            8 => Self::DiskFull,
+            9..13 => Self::CutBefore,
             _ => Self::CutAfter,
         }
     }
@@ -104,6 +106,7 @@ impl Fault {
             Self::ServerRestarted => "immediate restart of the primary",
             Self::StandbyPromoted => "the primary gone, its standby promoted",
             Self::PoolerKilled => "kill -9 of the pooler, started again",
+            Self::DiskFull => "no room on the primary's disk, for a while",
             Self::CutBefore => "connections cut before a message",
             Self::CutAfter => "connections cut after a message",
         }
@@ -279,6 +282,11 @@ pub fn run(asked: Asked, control: Control, progress: &mut Progress) -> Found {
                         pooler.kill_and_start();
                     }
                 }
+                Fault::DiskFull => {
+                    if cluster.has_disks() {
+                        cluster.fill_disk(Duration::from_millis(500 + random.below(2_500)));
+                    }
+                }
                 Fault::CutBefore | Fault::CutAfter => {
                     let cut = match fault {
                         Fault::CutBefore => Cut::Before,
@@ -319,6 +327,10 @@ pub fn run(asked: Asked, control: Control, progress: &mut Progress) -> Found {
     if pooler.is_none() {
         made.remove(&Fault::PoolerKilled);
         found.fact("SKIPPED: there is no pgbouncer", "");
+    }
+    if !cluster.has_disks() {
+        made.remove(&Fault::DiskFull);
+        found.fact("SKIPPED: a disk of the test's own cannot be mounted", "");
     }
     for (fault, times) in made {
         found.fact(fault.name(), times);
