@@ -17,10 +17,19 @@ pub(super) struct Rates(Mutex<Counts>);
 struct Counts {
     /// What was let in here, and the others have not been told.
     untold: BTreeMap<TenantName, u64>,
-    /// What stood there of all others together when it was last read; none before the first time.
-    others: Option<BTreeMap<TenantName, u64>>,
+    /// What stood there of the others when it was last read; none before the first time.
+    others: Option<BTreeMap<(TenantName, i64), Row>>,
     /// What the others took, and nobody here has heard of.
     unheard: BTreeMap<TenantName, u64>,
+}
+
+/// What a host says of a tenant.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    /// When the row was made, by the database's clock in microseconds: another where a crash of the server had emptied the table since.
+    made_at: i64,
+    /// Requests since then.
+    taken: u64,
 }
 
 impl Rates {
@@ -33,26 +42,32 @@ impl Rates {
 
     /// Tells the others, and hears of them.
     pub(super) fn exchange(&self, connection: &Connection, host: i64) -> Result<(), Fault> {
-        let untold = std::mem::take(&mut self.counts().untold);
-        for (tenant, taken) in &untold {
+        let mut untold = std::mem::take(&mut self.counts().untold);
+        while let Some((tenant, taken)) = untold.pop_first() {
             // What is added is what is new, so that a table which a crash of the server has emptied begins again, and nobody hears of all that ever was.
             let told = connection.execute(
                 "INSERT INTO rates (tenant, host, taken) VALUES (?1, ?2, ?3) \
                  ON CONFLICT (host, tenant) DO UPDATE SET taken = rates.taken + excluded.taken",
-                params![tenant.as_str(), host, i64::try_from(*taken).unwrap_or(i64::MAX)],
+                params![tenant.as_str(), host, i64::try_from(taken).unwrap_or(i64::MAX)],
             );
             if let Err(error) = told {
-                self.counts().add(untold);
+                let mut counts = self.counts();
+                counts.add([(tenant, taken)]);
+                counts.add(untold);
                 return Err(error.into());
             }
         }
-        let mut statement = connection
-            .prepare_cached("SELECT tenant, sum(taken) AS taken FROM rates WHERE host <> ?1 GROUP BY tenant")?;
+        let mut statement = connection.prepare_cached(
+            "SELECT tenant, host, taken, (extract(epoch FROM made_at) * 1000000)::bigint AS made_at FROM rates WHERE host <> ?1",
+        )?;
         let mut found = statement.query([host])?;
         let mut others = BTreeMap::new();
         while let Some(row) = found.next()? {
-            let taken: i64 = rows::get(row, "taken")?;
-            others.insert(rows::id(row, "tenant")?, u64::try_from(taken).unwrap_or_default());
+            let said = Row {
+                made_at: rows::get(row, "made_at")?,
+                taken: rows::unsigned(row, "taken")?,
+            };
+            others.insert((rows::id(row, "tenant")?, rows::get(row, "host")?), said);
         }
         self.counts().hear(others);
         Ok(())
@@ -70,14 +85,14 @@ impl Counts {
         }
     }
 
-    /// What was taken before this host began is no concern of it; and a count that is less than it was lost hosts that have ended, or
-    /// all of them with a crash of the server.
-    fn hear(&mut self, others: BTreeMap<TenantName, u64>) {
+    /// What was taken before this host began is no concern of it.
+    fn hear(&mut self, others: BTreeMap<(TenantName, i64), Row>) {
         if let Some(before) = &self.others {
-            for (tenant, taken) in &others {
-                let more = taken.saturating_sub(before.get(tenant).copied().unwrap_or_default());
+            for (of, Row { made_at, taken }) in &others {
+                let known = before.get(of).filter(|before| before.made_at == *made_at);
+                let more = taken.saturating_sub(known.map_or(0, |before| before.taken));
                 if more > 0 {
-                    *self.unheard.entry(tenant.clone()).or_default() += more;
+                    *self.unheard.entry(of.0.clone()).or_default() += more;
                 }
             }
         }
@@ -101,8 +116,11 @@ mod tests {
     #[test]
     fn what_others_took_is_heard_once_and_what_was_before_is_nobodys() {
         let rates = Rates::default();
-        let hear = |taken: &[(&str, u64)]| {
-            let others = taken.iter().map(|(tenant, taken)| (tenant.parse().unwrap(), *taken));
+        let hear = |made_at: i64, taken: &[(&str, i64, u64)]| {
+            let others = taken.iter().map(|(tenant, host, taken)| {
+                let said = Row { made_at, taken: *taken };
+                ((tenant.parse().unwrap(), *host), said)
+            });
             rates.counts().hear(others.collect());
         };
         let heard = || {
@@ -111,19 +129,20 @@ mod tests {
                 .map(|(tenant, taken)| (tenant.to_string(), taken))
                 .collect::<Vec<_>>()
         };
-        hear(&[("acme", 100)]);
+        hear(1, &[("acme", 2, 100)]);
         assert_eq!(heard(), [], "it was before");
-        hear(&[("acme", 103), ("globex", 1)]);
-        hear(&[("acme", 104), ("globex", 1)]);
+        hear(1, &[("acme", 2, 103), ("globex", 3, 1)]);
+        hear(1, &[("acme", 2, 104), ("globex", 3, 1)]);
         assert_eq!(heard(), [("acme".to_owned(), 4), ("globex".to_owned(), 1)]);
         assert_eq!(heard(), [], "once");
-        hear(&[("acme", 50)]);
-        hear(&[("acme", 51), ("globex", 3)]);
+        hear(1, &[("globex", 3, 1)]);
+        assert_eq!(heard(), [], "a host ended");
+        hear(2, &[("acme", 4, 5), ("globex", 3, 2)]);
         assert_eq!(
             heard(),
-            [("acme".to_owned(), 1), ("globex".to_owned(), 3)],
-            "a host ended"
+            [("acme".to_owned(), 5), ("globex".to_owned(), 2)],
+            "a host began, and another's row was made again"
         );
-        assert_eq!(rates.counts().untold.values().sum::<u64>(), 8);
+        assert_eq!(rates.counts().untold.values().sum::<u64>(), 10);
     }
 }

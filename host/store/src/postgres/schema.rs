@@ -27,7 +27,7 @@ const MIGRATIONS: [&str; 12] = [
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 /// The oldest schema whose hosts may work on in the one that this binary makes. Whoever adds a migration raises it to that one's number, unless
 /// hosts that know nothing of the migration neither miss nor break anything: what it adds has defaults and is empty without harm, and what it
-/// takes away nobody used any more. (A host finds new columns in answers to `SELECT *` by no name, and asks for none.)
+/// takes away nobody used any more. (A host asks for columns by their names, so new ones are no harm.)
 const WORKS_WITH: u32 = 12;
 /// Names the lock under which one host at a time migrates.
 const MIGRATING: i64 = 0x746f_6c6c_6701;
@@ -53,10 +53,10 @@ pub(super) fn is_workable(connection: &Connection, found: u32) -> Result<bool, F
     if found <= VERSION {
         return Ok(found == VERSION);
     }
-    // Each migration since says with what it works, and the newest of these counts. One that says nothing works with itself.
+    // What the newest says holds for all before it. One that says nothing works with itself.
     let oldest: i64 = connection.query_row(
-        "SELECT coalesce(max(coalesce(works_with, version)), 0) FROM schema_version WHERE version > ?1",
-        [VERSION],
+        "SELECT coalesce(works_with, version) FROM schema_version ORDER BY version DESC LIMIT 1",
+        [],
         |row| row.get(0),
     )?;
     Ok(oldest <= i64::from(VERSION))
@@ -107,7 +107,7 @@ pub(super) fn migrate(client: &Client, shown: &str) -> Result<(), StoreError> {
         let connection: &Connection = client;
         connection.execute(
             "UPDATE schema_version SET works_with = ?1 WHERE version = ?2",
-            [WORKS_WITH, VERSION],
+            params![WORKS_WITH, VERSION],
         )?;
         client.batch("COMMIT")?;
         Ok(Ok(()))

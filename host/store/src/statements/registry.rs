@@ -118,8 +118,8 @@ fn version_row(row: &Row<'_>) -> Result<VersionRow, Fault> {
     })
 }
 
-const VERSIONS: &str =
-    "SELECT v.*, length(c.bytes) AS component_bytes FROM plugin_versions v JOIN components c ON c.digest = v.digest";
+const VERSIONS: &str = "SELECT v.id, v.owner, v.digest, v.name, v.version, v.publisher, v.standing, v.manifest, v.report, v.signature, v.added_at, v.added_by, \
+     length(c.bytes) AS component_bytes FROM plugin_versions v JOIN components c ON c.digest = v.digest";
 
 fn version(row: &Row<'_>) -> Result<PluginVersion, Fault> {
     Ok(PluginVersion {
@@ -278,7 +278,8 @@ impl RegistryRows for Connection {
     fn bindings(&self, tenant: Option<&TenantName>) -> Result<Vec<BoundRoute>, Fault> {
         collect(
             self,
-            "SELECT * FROM plugin_bindings WHERE (?1 IS NULL OR tenant = ?1) ORDER BY tenant, route",
+            "SELECT tenant, route, plugin, active, canary, share, shadow, previous, by_hand, changed_at FROM plugin_bindings \
+             WHERE (?1 IS NULL OR tenant = ?1) ORDER BY tenant, route",
             params![tenant.map(TenantName::as_str)],
             |row| {
                 Ok(BoundRoute {
@@ -294,7 +295,7 @@ impl RegistryRows for Connection {
     fn binding(&self, tenant: &TenantName, route: &RouteName) -> Result<Option<Binding>, Fault> {
         first(
             self,
-            "SELECT * FROM plugin_bindings WHERE tenant = ?1 AND route = ?2",
+            "SELECT plugin, active, canary, share, shadow, previous, by_hand FROM plugin_bindings WHERE tenant = ?1 AND route = ?2",
             params![tenant.as_str(), route.as_str()],
             binding,
         )
@@ -394,7 +395,8 @@ impl RegistryRows for Connection {
     fn publisher_keys(&self, tenant: Option<&TenantName>) -> Result<Vec<PublisherKeyView>, Fault> {
         collect(
             self,
-            "SELECT * FROM publisher_keys WHERE (?1 IS NULL OR tenant = ?1) ORDER BY tenant, publisher, key_id",
+            "SELECT tenant, publisher, key_id, public_key, registered_at, registered_by, revoked_at, revoked_by FROM publisher_keys \
+             WHERE (?1 IS NULL OR tenant = ?1) ORDER BY tenant, publisher, key_id",
             params![tenant.map(TenantName::as_str)],
             publisher_key,
         )
@@ -507,7 +509,8 @@ pub(crate) fn history(connection: &Connection, filter: &HistoryFilter) -> Result
     };
     collect(
         connection,
-        "SELECT * FROM plugin_history WHERE (?1 IS NULL OR tenant = ?1 OR (tenant = '' AND route IS NULL)) \
+        "SELECT id, at, actor, what, why, tenant, route, plugin, digest, was, became FROM plugin_history \
+         WHERE (?1 IS NULL OR tenant = ?1 OR (tenant = '' AND route IS NULL)) \
          AND (?2 IS NULL OR route = ?2) AND (?3 IS NULL OR digest = ?3) \
          AND (?4 = 0 OR (what NOT LIKE 'settings-%' AND what NOT LIKE 'secret-%')) ORDER BY id DESC LIMIT ?5",
         params![
@@ -551,7 +554,7 @@ pub(crate) fn component(connection: &Connection, digest: PluginDigest) -> Result
 pub(crate) fn api_routes(connection: &Connection) -> Result<Vec<ApiRoute>, Fault> {
     collect(
         connection,
-        "SELECT * FROM api_routes ORDER BY tenant, route",
+        "SELECT tenant, route, definition, changed_at, changed_by FROM api_routes ORDER BY tenant, route",
         [],
         |row| {
             Ok(ApiRoute {
@@ -648,7 +651,8 @@ pub(crate) fn shadow_report(connection: &Connection, filter: &ShadowFilter) -> R
     };
     let runs = collect(
         connection,
-        "SELECT * FROM shadow_runs WHERE tenant = ?1 AND route = ?2 AND (?3 = 0 OR differs = 1) ORDER BY id DESC LIMIT ?4",
+        "SELECT run, active, shadow, started_at, duration_us, fuel, outcome, message, actions, active_outcome, active_actions, \
+         active_fuel, beyond_record, differs FROM shadow_runs WHERE tenant = ?1 AND route = ?2 AND (?3 = 0 OR differs = 1) ORDER BY id DESC LIMIT ?4",
         params![
             tenant.as_str(),
             route.as_str(),
