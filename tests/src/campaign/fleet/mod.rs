@@ -236,7 +236,7 @@ pub fn run(asked: Asked, control: Control, progress: &mut Progress) -> Found {
         longest: Mutex::default(),
     };
     let mut made: BTreeMap<Fault, u64> = BTreeMap::new();
-    let mut freezes = 0;
+    let (mut freezes, mut refused_room) = (0, 0);
     thread::scope(|scope| {
         let _over = UntilDropped(&senders);
         for _ in 0..SENDERS {
@@ -283,8 +283,9 @@ pub fn run(asked: Asked, control: Control, progress: &mut Progress) -> Found {
                     }
                 }
                 Fault::DiskFull => {
-                    if cluster.has_disks() {
-                        cluster.fill_disk(Duration::from_millis(500 + random.below(2_500)));
+                    let lasts = Duration::from_millis(500 + random.below(2_500));
+                    if cluster.has_disks() && cluster.fill_disk(lasts) {
+                        refused_room += 1;
                     }
                 }
                 Fault::CutBefore | Fault::CutAfter => {
@@ -335,6 +336,7 @@ pub fn run(asked: Asked, control: Control, progress: &mut Progress) -> Found {
     for (fault, times) in made {
         found.fact(fault.name(), times);
     }
+    found.fact("times that a server found no room", refused_room);
     found.fact("a host frozen beyond a lease", freezes);
     found.fact("connections that were cut", wire.cuts());
     found.fact("events acknowledged", promises.receipts.len());
