@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fs;
-use std::num::NonZero;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
@@ -119,12 +118,6 @@ fn workspace(filters: &[String], runner_arguments: &[String]) -> Result<()> {
         let mut tests = cargo(&["nextest", "run", "--locked", "--workspace", "--no-fail-fast"]);
         if on_postgres() {
             tests.args(["-E", "binary(e2e)"]);
-        }
-        // Most of them wait: for a disk, a lease, a host that starts. What is held against a clock has the machine to itself, by .config/nextest.toml.
-        let is_said = |argument: &String| argument.starts_with("--test-threads") || argument.starts_with("-j");
-        if !runner_arguments.iter().any(is_said) {
-            let at_once = 2 * thread::available_parallelism().map_or(1, NonZero::get);
-            tests.arg(format!("--test-threads={at_once}"));
         }
         tests.args(runner_arguments).args(filters);
         tests
