@@ -13,8 +13,8 @@ use tollgate_store::{
 };
 
 use crate::support::{
-    ACCEPTED, Backend, LEASE_MS, Sent, SettlementExt as _, at, claim_one, claim_request, name, settle, settlement,
-    trace_one,
+    ACCEPTED, Backend, LEASE_MS, Sent, SettlementExt as _, at, at_once, claim_one, claim_request, name, settle,
+    settlement, trace_one,
 };
 
 const POLICY: RetryPolicy = RetryPolicy {
@@ -310,31 +310,9 @@ pub(crate) async fn p9_of_many_who_pull_at_once_each_gets_its_own(backend: &impl
         sends(&store, &format!("e{number}")).await;
     }
     let pulls = (0..8).map(|_| store.pull(request("acme", &["inside"], 10, 7)));
-    let pulled = futures_of(pulls).await;
-    let all: Vec<_> = pulled.iter().flatten().map(|claim| claim.entry).collect();
+    let pulled = at_once(pulls).await;
+    let claims = pulled.into_iter().flat_map(|answer| answer.unwrap().claims);
+    let all: Vec<_> = claims.map(|claim| claim.entry).collect();
     let once: BTreeSet<_> = all.iter().copied().collect();
     assert_eq!((all.len(), once.len()), (40, 40), "each once");
-}
-
-async fn futures_of<F>(pulls: impl Iterator<Item = F>) -> Vec<Vec<OutboxClaim>>
-where
-    F: Future<Output = Result<tollgate_store::OutboxClaims, tollgate_store::StoreError>>,
-{
-    let mut all: Vec<_> = pulls.map(Box::pin).collect();
-    let mut done: Vec<Option<Vec<OutboxClaim>>> = all.iter().map(|_| None).collect();
-    std::future::poll_fn(|context| {
-        for (pull, done) in all.iter_mut().zip(&mut done) {
-            if done.is_none()
-                && let std::task::Poll::Ready(answer) = pull.as_mut().poll(context)
-            {
-                *done = Some(answer.unwrap().claims);
-            }
-        }
-        match done.iter().all(Option::is_some) {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
-        }
-    })
-    .await;
-    done.into_iter().flatten().collect()
 }

@@ -31,9 +31,9 @@ use tollgate_store::{
 };
 
 use crate::support::{
-    ACCEPTED, Backend, LEASE_MS, Sent, SettlementExt as _, at, claim, claim_one, claim_outbox_one, claim_request,
-    decision, dismiss, dollars, event_ids, finish_all, map, name, proof, settle, settlement, spent, times, trace,
-    trace_one, trace_text,
+    ACCEPTED, Backend, LEASE_MS, Sent, SettlementExt as _, at, at_once, claim, claim_one, claim_outbox_one,
+    claim_request, decision, dismiss, dollars, event_ids, finish_all, map, name, proof, settle, settlement, spent,
+    times, trace, trace_one, trace_text,
 };
 
 pub(crate) use crate::bulks::{
@@ -151,6 +151,7 @@ macro_rules! contract {
             a_stale_read_writes_nothing,
             a_run_that_only_repeats_leaves_state_alone,
             state_keeps_to_its_total,
+            state_keeps_to_its_total_however_many_settle_at_once,
             w6_budgets_are_counted_in_the_commit_that_records,
             w6_what_repeats_or_conflicts_takes_nothing_of_a_budget,
             w6_a_race_never_spends_a_budget_twice,
@@ -4254,6 +4255,33 @@ pub(crate) async fn state_keeps_to_its_total(backend: &impl Backend) {
         settle(&store, next.writes("e", Some(b""))).await,
         Settled::OverQuota { bytes: 21 }
     );
+}
+
+/// Those that share a transaction count each other.
+pub(crate) async fn state_keeps_to_its_total_however_many_settle_at_once(backend: &impl Backend) {
+    let store = backend.open();
+    for number in 0..12 {
+        assert_eq!(Sent::new(&format!("e{number}")).admit(&store).await, ACCEPTED);
+    }
+    let claims = claim(&store, at(0), 12).await;
+    let settling = claims.iter().enumerate().map(|(number, claim)| {
+        let bounded = Settlement {
+            state_total_max: Some(50),
+            ..settlement(claim)
+        };
+        // A key of two bytes and a value of eight.
+        store.settle(bounded.writes(&format!("{number:02}"), Some(&[b'v'; 8])))
+    });
+    let settled = at_once(settling).await;
+    let over = settled
+        .iter()
+        .filter(|settled| matches!(settled, Ok(Settled::OverQuota { bytes: 60 })))
+        .count();
+    let committed = settled
+        .iter()
+        .filter(|settled| matches!(settled, Ok(Settled::Committed { .. })))
+        .count();
+    assert_eq!((committed, over), (5, 7), "{settled:?}");
 }
 
 pub(crate) async fn w6_budgets_are_counted_in_the_commit_that_records(backend: &impl Backend) {

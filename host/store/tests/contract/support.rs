@@ -510,6 +510,27 @@ pub(crate) async fn settle(store: &impl Store, settlement: Settlement) -> Settle
     store.settle(settlement).await.unwrap()
 }
 
+/// Has all of them begin before any is waited for, and returns what each came to, in their order.
+pub(crate) async fn at_once<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = futures.map(Box::pin).collect();
+    let mut done: Vec<Option<F::Output>> = all.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (future, done) in all.iter_mut().zip(&mut done) {
+            if done.is_none()
+                && let std::task::Poll::Ready(output) = future.as_mut().poll(context)
+            {
+                *done = Some(output);
+            }
+        }
+        match done.iter().all(Option::is_some) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}
+
 /// Claims and finishes all that is due, without actions.
 pub(crate) async fn finish_all(store: &impl Store, now: UnixMillis) -> Vec<String> {
     let mut order = Vec::new();
