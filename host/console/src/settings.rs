@@ -189,7 +189,7 @@ pub(crate) async fn sources(State(console): State<Arc<Console>>, visit: Visit, u
         let provider = proof.map_or_else(|| mask::line(&source.says, 60), |profile| profile.title.clone());
         let provider = Cell::from(Part::told(&provider));
         let provider = match proof {
-            Some(profile) => provider.below(Part::said(profile.scheme_title()).class("dim")),
+            Some(profile) => provider.below(Part::said(profile.scheme_title().replace('`', "")).class("dim")),
             None => provider,
         };
         let at = match last.get(&source.name) {
