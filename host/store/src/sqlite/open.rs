@@ -25,8 +25,6 @@ const PAGE_BYTES: u64 = 8 * 1024;
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// How long a connection waits for another's lock: only opening and checkpoints ever meet one.
 pub(super) const LOCK_WAIT_MS: u64 = 5_000;
-/// Steps of SQLite's machine that a reader takes before it offers its processor to others: a tenth of a millisecond, about.
-const STEPS_AT_ONCE: i32 = 1_000;
 /// Statements kept prepared per connection; more than there are.
 const STATEMENTS_MAX: usize = 128;
 
@@ -125,21 +123,9 @@ pub(super) fn open_checkpointer(path: &StorePath) -> Result<Connection, StoreErr
 /// Opens a connection that cannot write, beside a writer in this process or another.
 pub(super) fn open_reader(path: &StorePath) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path.path(), flags).map_err(|error| path.opening(error.into()))?;
-    configure(&connection)
-        .and_then(|()| give_way(&mut connection))
-        .map_err(|fault| path.opening(fault))?;
+    let connection = Connection::open_with_flags(path.path(), flags).map_err(|error| path.opening(error.into()))?;
+    configure(&connection).map_err(|fault| path.opening(fault))?;
     Ok(connection)
-}
-
-/// Has a question that takes long ask again and again whether somebody else wants the processor. The scheduler lets a thread run on for
-/// milliseconds, even one of low priority, and a sender's event passes through several threads, each of which would wait so long.
-fn give_way(connection: &mut Connection) -> Result<(), Fault> {
-    let goes_on = || {
-        std::thread::yield_now();
-        false
-    };
-    Ok(connection.progress_handler(STEPS_AT_ONCE, Some(goes_on))?)
 }
 
 /// Copies the database, as of one commit, into a file that does not exist yet. Beside it nothing is copied, and nothing is synced.
