@@ -87,7 +87,7 @@ impl Alone {
     /// # Errors
     /// [`StoreError::NewerSchema`], and whatever else keeps it from being done.
     pub(crate) fn migrate(&self) -> Result<(), StoreError> {
-        schema::migrate(&self.client, &self.shown)
+        schema::migrate(&self.client, &self.shown).map(drop)
     }
 }
 

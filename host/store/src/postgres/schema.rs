@@ -41,10 +41,26 @@ pub(super) fn version(connection: &Connection) -> Result<u32, Fault> {
     if !is_there {
         return Ok(0);
     }
-    Ok(
-        connection.query_row("SELECT coalesce(max(version), 0) FROM schema_version", [], |row| {
-            row.get(0)
-        })?,
+    version_asked(connection)
+}
+
+const NEWEST: &str = "SELECT coalesce(max(version), 0) FROM schema_version";
+
+/// Asks ahead for the schema's number: behind the lock on the chain's head, which whoever migrates has, it is that of the whole transaction.
+pub(super) fn will_ask_version(connection: &Connection) -> Result<(), Fault> {
+    Ok(connection.will_ask(NEWEST, &[])?)
+}
+
+/// The same number, where a store is known to be there.
+pub(super) fn version_asked(connection: &Connection) -> Result<u32, Fault> {
+    Ok(connection.prepare_cached(NEWEST)?.query_row([], |row| row.get(0))?)
+}
+
+/// What a host says that finds another schema than it began in.
+pub(super) fn moved(found: u32) -> Fault {
+    Fault::damaged(
+        "schema",
+        format_args!("it is {found} now, and this Tollgate knows {VERSION}"),
     )
 }
 
@@ -62,11 +78,12 @@ pub(super) fn is_workable(connection: &Connection, found: u32) -> Result<bool, F
     Ok(oldest <= i64::from(VERSION))
 }
 
-/// Brings the schema up to date, in one transaction. Of several hosts that try at once, the first does it and the others find it done.
+/// Brings the schema up to date, in one transaction, and returns its number. Of several hosts that try at once, the first does it and the others
+/// find it done. Those that work in it wait meanwhile.
 ///
 /// # Errors
 /// [`StoreError::NewerSchema`], and whatever else keeps it from being done. Then nothing was changed.
-pub(super) fn migrate(client: &Client, shown: &str) -> Result<(), StoreError> {
+pub(super) fn migrate(client: &Client, shown: &str) -> Result<u32, StoreError> {
     let opening = |fault: Fault| match fault.of_writer(shown) {
         error @ (StoreError::Away { .. } | StoreError::Busy | StoreError::NoSpace { .. }) => error,
         error => StoreError::Open {
@@ -81,12 +98,12 @@ pub(super) fn migrate(client: &Client, shown: &str) -> Result<(), StoreError> {
     };
     let found = version(client).map_err(opening)?;
     if is_workable(client, found).map_err(opening)? {
-        return Ok(());
+        return Ok(found);
     }
     if found > VERSION {
         return Err(newer(found));
     }
-    let step = || -> Result<Result<(), StoreError>, Fault> {
+    let step = || -> Result<Result<u32, StoreError>, Fault> {
         client.batch(&format!(
             "BEGIN; SELECT pg_advisory_xact_lock({MIGRATING}); CREATE SCHEMA IF NOT EXISTS tollgate; \
              CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY, at TIMESTAMPTZ NOT NULL DEFAULT now())"
@@ -94,6 +111,9 @@ pub(super) fn migrate(client: &Client, shown: &str) -> Result<(), StoreError> {
         let from = version(client)?;
         if from > VERSION && !is_workable(client, from)? {
             return Ok(Err(newer(from)));
+        }
+        if from > 0 {
+            client.batch("SELECT 1 FROM chain_heads WHERE chain = 0 FOR UPDATE")?;
         }
         for (number, sql) in (1_i64..).zip(MIGRATIONS).skip(from as usize) {
             tracing::info!(store = shown, schema = number, "migrating");
@@ -110,7 +130,7 @@ pub(super) fn migrate(client: &Client, shown: &str) -> Result<(), StoreError> {
             params![WORKS_WITH, VERSION],
         )?;
         client.batch("COMMIT")?;
-        Ok(Ok(()))
+        Ok(Ok(VERSION.max(from)))
     };
     let done = step().map_err(opening).flatten();
     if done.is_err() {

@@ -152,6 +152,8 @@ impl Failed {
 struct Link {
     client: Client,
     memory: Memory,
+    /// The schema that was there when it connected, in which this host works.
+    schema: u32,
 }
 
 struct Thread {
@@ -211,7 +213,7 @@ impl Thread {
             },
         };
         let client = connect(&target).map_err(|error| opening(error.into()))?;
-        schema::migrate(&client, &shown)?;
+        let schema = schema::migrate(&client, &shown)?;
         if unfinished::is_there(&client).map_err(opening)? {
             return Err(StoreError::Open {
                 path: shown,
@@ -227,7 +229,7 @@ impl Thread {
             waiting,
             host,
             mark: 0,
-            link: Some(Link { client, memory }),
+            link: Some(Link { client, memory, schema }),
             pause: Pause::new(),
         };
         let opened = Opened {
@@ -347,18 +349,18 @@ impl Thread {
         let client = connect(&self.target)?;
         let found = schema::version(&client)?;
         if !schema::is_workable(&client, found)? {
-            let known = schema::VERSION;
-            return Err(Fault::damaged(
-                "schema",
-                format_args!("it is {found} now, and this Tollgate knows {known}"),
-            ));
+            return Err(schema::moved(found));
         }
         client.batch(&format!(
             "SELECT pg_advisory_lock_shared({HOSTS}); INSERT INTO hosts (id) VALUES ({}) ON CONFLICT DO NOTHING",
             self.host
         ))?;
         let memory = Memory::load(&client, Box::new(Rows))?;
-        Ok(Link { client, memory })
+        Ok(Link {
+            client,
+            memory,
+            schema: found,
+        })
     }
 
     fn transact(&mut self, group: &mut [Box<dyn Work>]) -> Ended {
@@ -368,17 +370,31 @@ impl Thread {
             });
         };
         let mut is_begun = false;
+        let mut is_over = false;
         let applied = begin_group(&mut link).and_then(|()| {
             is_begun = true;
-            apply(&mut link, group)
+            let done = apply(&mut link, group)?;
+            let found = schema::version_asked(&link.client)?;
+            if found != link.schema {
+                is_over = !schema::is_workable(&link.client, found)?;
+                link.schema = found;
+            }
+            match is_over {
+                true => Err(schema::moved(found)),
+                false => Ok(done),
+            }
         });
         let done = match applied {
             Ok(applied) => applied,
             Err(fault) => {
                 let head = link.memory.head;
                 link.memory.forget(head);
-                let is_lost = fault.is_of_connection() || link.client.roll_back().is_err();
-                let error = fault.of_writer(&self.target.shown);
+                // In another schema the next connection finds out whether this host works on.
+                let is_lost = fault.is_of_connection() || link.client.roll_back().is_err() || is_over;
+                let error = match is_over {
+                    true => StoreError::Away { detail: fault.detail() },
+                    false => fault.of_writer(&self.target.shown),
+                };
                 if is_lost {
                     return Ended::Lost(error);
                 }
@@ -517,6 +533,7 @@ fn begin_group(link: &mut Link) -> Result<(), Fault> {
     link.client.begin_sending()?;
     link.memory.head = lock(&link.client)?;
     link.client.has_written();
+    schema::will_ask_version(&link.client)?;
     Ok(())
 }
 
@@ -550,7 +567,7 @@ fn order_of(kind: Kind) -> u8 {
 /// Asks for all that a group will ask before it changes anything, each question together with those of the others: with each look everyone comes as
 /// far as the next question whose answer is not there.
 fn look_ahead(link: &mut Link, group: &mut [Box<dyn Work>]) -> Result<(), Fault> {
-    let Link { client, memory } = link;
+    let Link { client, memory, .. } = link;
     let connection: &Connection = client;
     for table in NUMBERED_OFTEN {
         connection.will_ask(&last_number(table), &[])?;

@@ -298,7 +298,7 @@ mod hosts {
 
         execute(
             &server,
-            "UPDATE tollgate.schema_version SET works_with = 13 WHERE version = 14",
+            "INSERT INTO tollgate.schema_version (version, works_with) VALUES (15, 15)",
         )
         .await;
         for refused in [
@@ -309,7 +309,7 @@ mod hosts {
                 matches!(
                     refused,
                     Err(StoreError::NewerSchema {
-                        found: 14,
+                        found: 15,
                         known: 12,
                         ..
                     })
@@ -319,6 +319,21 @@ mod hosts {
         }
         let said = PostgresStore::find(&secret(&server)).unwrap().dangers.join("\n");
         assert!(said.contains("none of its hosts works any more"), "{said}");
+        // One that runs commits nothing more from there on, and says why.
+        let begun = Instant::now();
+        let refused = loop {
+            match older.admit(vec![Sent::new("e5").admission(&older)]).await {
+                Err(error) if error.to_string().contains("schema") => break error.to_string(),
+                Err(_) => {}
+                Ok(admitted) => panic!("it works on: {admitted:?}"),
+            }
+            assert!(begun.elapsed() < Duration::from_secs(8), "it does not say why");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert!(
+            refused.contains("is 15 now") && refused.contains("knows 12"),
+            "{refused}"
+        );
     }
 
     /// An event from admission to a settled run, and the questions about it.
