@@ -145,4 +145,19 @@ mod tests {
         );
         assert_eq!(rates.counts().untold.values().sum::<u64>(), 10);
     }
+
+    #[test]
+    fn what_could_not_be_told_is_told_later_and_what_was_told_is_not_told_twice() {
+        let rates = Rates::default();
+        let taken = [("acme", 2), ("globex", 3), ("zeta", 5)];
+        rates.tell(taken.map(|(tenant, taken)| (tenant.parse().unwrap(), taken)).to_vec());
+        // A table of the same columns that takes no row of one tenant.
+        let store = rusqlite::Connection::open_in_memory().unwrap();
+        let refuses = "CREATE TABLE rates (tenant TEXT CHECK (tenant <> 'globex'), host INTEGER, taken INTEGER, PRIMARY KEY (host, tenant))";
+        store.execute_batch(refuses).unwrap();
+        rates.exchange(&store, 1).unwrap_err();
+        let untold: Vec<_> = rates.counts().untold.clone().into_iter().collect();
+        let untold: Vec<_> = untold.iter().map(|(tenant, taken)| (tenant.as_str(), *taken)).collect();
+        assert_eq!(untold, [("globex", 3), ("zeta", 5)]);
+    }
 }
