@@ -234,6 +234,24 @@ impl Postgres {
         format!("postgres://tollgate@{path}:{}/postgres", self.port)
     }
 
+    /// Makes the store's schema one that takes no older hosts, as a newer one would that came.
+    pub fn make_schema_newer(&self, version: u32) {
+        self.execute(&format!(
+            "INSERT INTO tollgate.schema_version (version, works_with) VALUES ({version}, {version})"
+        ));
+    }
+
+    /// Takes that back.
+    pub fn make_schema_as_it_was(&self, version: u32) {
+        self.execute(&format!(
+            "DELETE FROM tollgate.schema_version WHERE version = {version}"
+        ));
+    }
+
+    fn execute(&self, sql: &str) {
+        done(command("psql").arg(self.url()).args(["-Xqc", sql]));
+    }
+
     /// Ends the server at once, as a crash does.
     pub fn kill(&mut self) {
         end_all(&mut self.server, &self.folder.path().join("data"));

@@ -432,6 +432,10 @@ impl Host {
                 Box::new(move || store.wal_standing())
             },
             identity: self.identity.clone(),
+            away: {
+                let store = self.store.clone();
+                Box::new(move || store.away())
+            },
             drain: {
                 let store = self.store.clone();
                 Box::new(move || store.drain())

@@ -54,6 +54,15 @@ impl AnyStore {
         }
     }
 
+    /// Why nothing can be written at present, though reading may go on: a shared store's server does not let this host. Of a store that one host has
+    /// alone its reads say so.
+    pub fn away(&self) -> Option<String> {
+        match self {
+            Self::Local(_) => None,
+            Self::Shared(store) => store.away(),
+        }
+    }
+
     /// Says what this host's tenants run from now on, to whoever lists the hosts of a shared store.
     pub fn set_configuration(&self, configuration: &str) {
         if let Self::Shared(store) = self {

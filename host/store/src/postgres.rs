@@ -194,6 +194,11 @@ impl PostgresStore {
         self.presence()?.drain()
     }
 
+    /// Why this host can write nothing at present, as its last attempt found.
+    pub fn away(&self) -> Option<String> {
+        self.inner.signals.away()
+    }
+
     /// Says what this host's tenants run from now on, for the list of hosts.
     pub fn set_configuration(&self, configuration: &str) {
         if let Some(presence) = self.presence() {

@@ -20,6 +20,8 @@ pub(crate) struct Signals {
     pub(crate) work: Notify,
     pub(crate) outbox: Notify,
     closing: AtomicBool,
+    /// Why nothing can be written at present, where the writer knows.
+    away: Mutex<Option<String>>,
     tokens: watch::Sender<u64>,
     quarantines: watch::Sender<u64>,
     registry: watch::Sender<u64>,
@@ -38,6 +40,15 @@ impl Signals {
     /// Takes no more work.
     pub(crate) fn stop(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    /// Why nothing can be written at present, where the writer knows.
+    pub(crate) fn away(&self) -> Option<String> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn note_away(&self, why: Option<String>) {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// How often a topic has changed since the store was opened.

@@ -124,6 +124,36 @@ fn r3_while_postgresql_is_away_senders_are_asked_to_come_again_and_the_host_goes
 }
 
 #[test]
+fn r3_a_host_whose_schema_has_gone_on_without_it_takes_nothing_in_and_is_not_ready() {
+    let (server, destination) = (server!(), Destination::start());
+    let mut stage = host(&server, &destination).start();
+    assert_eq!(post(&stage, 1).0, 202);
+    stage.quiet();
+    server.make_schema_newer(77);
+    assert_eq!(post(&stage, 2).0, 503);
+    let ready = wait_until("the host says that it is not ready", || {
+        let ready = String::from_utf8_lossy(&stage.operator_get("/readyz").body).into_owned();
+        ready.contains("store: not ready").then_some(ready)
+    });
+    assert!(
+        ready.contains("nothing can be written: schema: it is 77 now"),
+        "{ready}"
+    );
+    stage.kill();
+    let refused = stage.try_start().unwrap_err();
+    assert!(
+        refused.contains("has schema 77") && refused.contains("use the newer Tollgate"),
+        "{refused}"
+    );
+    server.make_schema_as_it_was(77);
+    stage.start();
+    assert_eq!(post(&stage, 2).0, 202);
+    stage.quiet();
+    assert_eq!(stage.counts()["receipts"], 2);
+    assert_eq!(destination.arrivals().len(), 2);
+}
+
+#[test]
 fn r3_a_check_says_what_of_the_server_is_dangerous_and_keeps_the_password_to_itself() {
     let (server, destination) = (server!(), Destination::start());
     let stage = host(&server, &destination)

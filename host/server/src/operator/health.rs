@@ -57,8 +57,8 @@ impl Progress {
         self.loaded.store(true, Ordering::Relaxed);
     }
 
-    /// What is to be said of these parts.
-    fn parts(&self, store: Result<(), &StoreError>, drain: Option<&Drain>) -> Vec<Part> {
+    /// What is to be said of these parts; `store` is what is wrong with that.
+    fn parts(&self, store: Option<String>, drain: Option<&Drain>) -> Vec<Part> {
         let part = |name: &str, wrong: Option<String>, says: &str| Part {
             name: name.to_owned(),
             works: wrong.is_none(),
@@ -76,7 +76,7 @@ impl Progress {
         });
         let stopping = self.shutdown.is_cancelled().then(|| "it stops".to_owned());
         vec![
-            part("store", store.err().map(ToString::to_string), "it answers"),
+            part("store", store, "it answers"),
             part("plugins", loading, "they are loaded"),
             part("work", drained, "it is claimed"),
             part("process", stopping, "it runs"),
@@ -100,12 +100,17 @@ pub(super) async fn health<S: Views + Control>(
     Ok("ok\n")
 }
 
+/// Why the store cannot be asked, or not be written to.
+fn wrong_with_store<S>(operator: &Operator<S>, asked: Option<&StoreError>) -> Option<String> {
+    let away = || Some(format!("nothing can be written: {}", (operator.away)()?));
+    asked.map(ToString::to_string).or_else(away)
+}
+
 /// `GET /readyz`: whether every part works, one line for each.
 pub(super) async fn readiness<S: Views + Control>(State(operator): State<Arc<Operator<S>>>) -> (StatusCode, String) {
     let store = in_time(operator.store.next_due()).await;
-    let parts = operator
-        .progress
-        .parts(store.as_ref().map(|_| ()), (operator.drain)().as_ref());
+    let wrong = wrong_with_store(&operator, store.as_ref().err());
+    let parts = operator.progress.parts(wrong, (operator.drain)().as_ref());
     let mut text = String::new();
     for Part { name, works, says } in &parts {
         let word = if *works { "ok" } else { "not ready" };
@@ -204,7 +209,7 @@ fn snapshot<S: Views + Control>(
 ) -> Snapshot {
     let mut gauges = Snapshot::default();
     // A drain is somebody's will, which nobody is woken for.
-    let parts = operator.progress.parts(stored.map(|_| ()), None);
+    let parts = operator.progress.parts(wrong_with_store(operator, stored.err()), None);
     gauges.one(
         "process_start_time_seconds",
         "When the host began to serve, in seconds since 1970.",
@@ -412,9 +417,8 @@ fn age_s(since: Option<tollgate_core::time::UnixMillis>) -> Option<u64> {
 async fn status<S: Views + Control>(operator: Arc<Operator<S>>, _: Asked<calls::Status>) -> Answered<calls::Status> {
     let config = operator.config.load_full();
     let stored = Stored::read(&operator).await;
-    let parts = operator
-        .progress
-        .parts(stored.as_ref().map(|_| ()), (operator.drain)().as_ref());
+    let wrong = wrong_with_store(&operator, stored.as_ref().err());
+    let parts = operator.progress.parts(wrong, (operator.drain)().as_ref());
     let disk = Disk::of(&config.store);
     let wal = (operator.wal_standing)();
     let stored = stored.ok();
@@ -617,27 +621,27 @@ mod tests {
     fn o7_a_host_is_ready_while_all_of_its_parts_work() {
         let shutdown = CancellationToken::new();
         let progress = Progress::until(shutdown.clone());
-        let broken = |store: Result<(), &StoreError>| {
-            let parts = progress.parts(store, None).into_iter();
+        let broken = |store: Option<&str>| {
+            let parts = progress.parts(store.map(str::to_owned), None).into_iter();
             parts
                 .filter(|part| !part.works)
                 .map(|part| part.name)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(broken(Ok(())), ["plugins"]);
+        assert_eq!(broken(None), ["plugins"]);
         progress.has_loaded();
-        assert_eq!(broken(Ok(())), [""; 0]);
-        assert_eq!(broken(Err(&StoreError::Busy)), ["store"]);
+        assert_eq!(broken(None), [""; 0]);
+        assert_eq!(broken(Some("it is busy")), ["store"]);
         let drain = Drain {
             at: tollgate_core::time::UnixMillis(0),
             by: "ann".to_owned(),
             why: "a new kernel".to_owned(),
         };
-        let work = &progress.parts(Ok(()), Some(&drain))[2];
+        let work = &progress.parts(None, Some(&drain))[2];
         assert_eq!((work.name.as_str(), work.works), ("work", false));
         assert!(work.says.contains("ann has it drained: a new kernel"), "{}", work.says);
         shutdown.cancel();
-        assert_eq!(broken(Ok(())), ["process"]);
+        assert_eq!(broken(None), ["process"]);
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub(crate) struct Operator<S> {
     /// Told when a bulk action is begun.
     pub(crate) bulk_begun: Arc<Notify>,
     pub(crate) identity: HostIdentity,
+    /// Why nothing can be written at present.
+    pub(crate) away: Box<dyn Fn() -> Option<String> + Send + Sync>,
     /// Why this host claims nothing, if a person has it drained.
     pub(crate) drain: Box<dyn Fn() -> Option<Drain> + Send + Sync>,
     /// What was done lately.

@@ -326,6 +326,7 @@ impl Thread {
                     tracing::info!(store = self.target.shown, "the database server is back");
                 }
                 self.pause = Pause::new();
+                self.signals.note_away(None);
                 self.link = Some(link);
                 Ok(())
             }
@@ -339,6 +340,7 @@ impl Thread {
                     );
                 }
                 self.pause.begin(detail.clone());
+                self.signals.note_away(Some(detail.clone()));
                 Err(StoreError::Away { detail })
             }
         }
