@@ -372,31 +372,19 @@ impl Thread {
             });
         };
         let mut is_begun = false;
-        let mut is_over = false;
         let applied = begin_group(&mut link).and_then(|()| {
             is_begun = true;
-            let done = apply(&mut link, group)?;
-            let found = schema::version_asked(&link.client)?;
-            if found != link.schema {
-                is_over = !schema::is_workable(&link.client, found)?;
-                link.schema = found;
-            }
-            match is_over {
-                true => Err(schema::moved(found)),
-                false => Ok(done),
-            }
+            Ok((apply(&mut link, group)?, outgrown(&mut link)?))
         });
         let done = match applied {
-            Ok(applied) => applied,
+            Ok((applied, None)) => applied,
+            // The transaction ends with its connection, and the next one finds the same.
+            Ok((_, Some(schema))) => return Ended::Lost(StoreError::Away { detail: schema.detail() }),
             Err(fault) => {
                 let head = link.memory.head;
                 link.memory.forget(head);
-                // In another schema the next connection finds out whether this host works on.
-                let is_lost = fault.is_of_connection() || link.client.roll_back().is_err() || is_over;
-                let error = match is_over {
-                    true => StoreError::Away { detail: fault.detail() },
-                    false => fault.of_writer(&self.target.shown),
-                };
+                let is_lost = fault.is_of_connection() || link.client.roll_back().is_err();
+                let error = fault.of_writer(&self.target.shown);
                 if is_lost {
                     return Ended::Lost(error);
                 }
@@ -537,6 +525,16 @@ fn begin_group(link: &mut Link) -> Result<(), Fault> {
     link.client.has_written();
     schema::will_ask_version(&link.client)?;
     Ok(())
+}
+
+/// Why a transaction may not be committed, if it may not: the schema has become one that this host does not work in.
+fn outgrown(link: &mut Link) -> Result<Option<Fault>, Fault> {
+    let found = schema::version_asked(&link.client)?;
+    if found == link.schema || schema::is_workable(&link.client, found)? {
+        link.schema = found;
+        return Ok(None);
+    }
+    Ok(Some(schema::moved(found)))
 }
 
 /// A group's changes, in the transaction that was begun.
