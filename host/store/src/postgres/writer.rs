@@ -379,7 +379,11 @@ impl Thread {
         let done = match applied {
             Ok((applied, None)) => applied,
             // The transaction ends with its connection, and the next one finds the same.
-            Ok((_, Some(schema))) => return Ended::Lost(StoreError::Away { detail: schema.detail() }),
+            Ok((_, Some(schema))) => {
+                return Ended::Lost(StoreError::Away {
+                    detail: schema.detail(),
+                });
+            }
             Err(fault) => {
                 let head = link.memory.head;
                 link.memory.forget(head);
