@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -33,11 +34,16 @@ use super::load::SECRET;
 const WAITING_MAX: usize = 4096;
 const TOGETHER_MAX: usize = 512;
 
+/// How long a server takes that answers late.
+pub(super) const LATE: Duration = Duration::from_millis(50);
+
 /// What a bare server does before it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Nothing but to read the body.
     Answer,
+    /// The same after [`LATE`].
+    AnswerLate,
     /// Appends the body to a file and waits for its fdatasync.
     Append,
     /// The same once Tollgate's own code has proved the signature.
@@ -45,11 +51,12 @@ pub(super) enum Mode {
 }
 
 impl Mode {
-    const ALL: [Self; 3] = [Self::Answer, Self::Append, Self::ProveAndAppend];
+    const ALL: [Self; 4] = [Self::Answer, Self::AnswerLate, Self::Append, Self::ProveAndAppend];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Answer => "bare hyper",
+            Self::AnswerLate => "late answers",
             Self::Append => "raw append",
             Self::ProveAndAppend => "proof and raw append",
         }
@@ -214,6 +221,10 @@ async fn answer(edge: &Edge, request: Request<Incoming>) -> Result<Response<Full
     let status = match body.collect().await {
         Err(_) => StatusCode::BAD_REQUEST,
         Ok(_) if edge.mode == Mode::Answer => StatusCode::ACCEPTED,
+        Ok(_) if edge.mode == Mode::AnswerLate => {
+            tokio::time::sleep(LATE).await;
+            StatusCode::ACCEPTED
+        }
         Ok(body) => {
             let body = body.to_bytes();
             if edge.mode == Mode::ProveAndAppend && !edge.proves(&head, &body) {

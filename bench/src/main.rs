@@ -42,7 +42,7 @@ bench --million            the same as --only million,lists: a store of a millio
 bench --quick [--only …]   shorter, only printed
 bench --render             write the page and its chart again from what was found before
 bench --spin               what the app does on Spin, or on its stand-in: acknowledgements, processor time, bursts, plugins that loop
-bench --postgres           one host on a PostgreSQL: events per second, and what each costs either
+bench --postgres [PART,…]  a host on a PostgreSQL: events per second, and what each costs either; the parts are below
 bench --memory RECEIPTS    the server's memory over that many receipts
 bench --plugins COUNT      memory of that many plugins on one host, and how long one takes from compiled code
 ";
@@ -63,7 +63,8 @@ fn main() -> anyhow::Result<()> {
         ["--quick", "--only", names] | ["--only", names, "--quick"] => bench(&Plan::QUICK, &named(names)?, false),
         ["--render"] => Report::read()?.write(),
         ["--spin"] => spin::bench(&runtime()?),
-        ["--postgres"] => postgres::bench(&runtime()?),
+        ["--postgres"] => postgres::bench(&runtime()?, None),
+        ["--postgres", parts] => postgres::bench(&runtime()?, Some(parts)),
         ["--plugins", count] => plugins::many(count.parse().context("--plugins takes a number of plugins")?),
         ["--memory", receipts] => memory(receipts.parse().context("--memory takes a number of receipts")?),
         _ => {
@@ -73,6 +74,11 @@ fn main() -> anyhow::Result<()> {
             } in MEASURES
             {
                 let name = if usual { name.to_owned() } else { format!("[{name}]") };
+                println!("  {name:<10} {summary}");
+            }
+            println!("\nparts of --postgres:");
+            for (name, summary, by_name_alone) in postgres::PARTS {
+                let name = if by_name_alone { format!("[{name}]") } else { name.to_owned() };
                 println!("  {name:<10} {summary}");
             }
             std::process::exit(2);

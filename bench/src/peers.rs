@@ -17,6 +17,8 @@ pub(super) enum Peer {
     FastifyGrouped,
     /// Two processes on one database.
     FastifyTwo,
+    /// One PostgreSQL, a row and a commit for each event.
+    FastifyPg,
     FastApi,
     /// Debian's `webhook`: runs a command for each hook.
     Webhook,
@@ -38,6 +40,7 @@ impl Peer {
             Self::Fastify => "Fastify + better-sqlite3",
             Self::FastifyGrouped => "Fastify, group commit",
             Self::FastifyTwo => "Fastify, 2 processes",
+            Self::FastifyPg => "Fastify + pg",
             Self::FastApi => "FastAPI + SQLite",
             Self::Webhook => "Debian's webhook",
             Self::Restate => "Restate",
@@ -46,7 +49,9 @@ impl Peer {
 
     pub(super) fn path(self) -> &'static str {
         match self {
-            Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo | Self::FastApi => "/in/bench/rewards",
+            Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo | Self::FastifyPg | Self::FastApi => {
+                "/in/bench/rewards"
+            },
             Self::Webhook => "/hooks/rewards",
             Self::Restate => "/rewards/receive/send",
         }
@@ -57,9 +62,9 @@ impl Peer {
         self == Self::Restate
     }
 
-    /// Restate packs what it keeps, and webhook keeps nothing.
+    /// Restate and PostgreSQL pack what they keep, and webhook keeps nothing.
     pub(super) fn keeps_bodies(self) -> bool {
-        !matches!(self, Self::Restate | Self::Webhook)
+        !matches!(self, Self::Restate | Self::Webhook | Self::FastifyPg)
     }
 
     /// Whether it still works on what it has answered: Restate calls the service then.
@@ -71,6 +76,7 @@ impl Peer {
     fn folder(self) -> &'static str {
         match self {
             Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo => "fastify",
+            Self::FastifyPg => "fastify-pg",
             Self::FastApi => "fastapi",
             Self::Webhook => "webhook",
             Self::Restate => "restate",
@@ -118,7 +124,7 @@ impl Peer {
                 ];
                 run(&place, "venv/bin/python", &pip)?;
             }
-            Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo | Self::Restate => {
+            Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo | Self::FastifyPg | Self::Restate => {
                 let mut arguments = vec![
                     "install",
                     "--package-lock=false",
@@ -151,7 +157,7 @@ impl Peer {
                 let python = said(&place, "venv/bin/python", "--version")?;
                 Ok(format!("{}, {python}", packages.join(", ")))
             }
-            Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo | Self::Restate => {
+            Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo | Self::FastifyPg | Self::Restate => {
                 let package: serde_json::Value = serde_json::from_str(&manifest("package.json")?)?;
                 let packages: Vec<String> = package["dependencies"]
                     .as_object()
@@ -165,12 +171,12 @@ impl Peer {
         }
     }
 
-    /// What serves on `port` and keeps its data in `data`.
-    pub(super) fn command(self, port: u16, data: &Path) -> anyhow::Result<Command> {
+    /// What serves on `port` and keeps its data in `data`, or where a URL leads.
+    pub(super) fn command(self, port: u16, data: &Path, url: Option<&str>) -> anyhow::Result<Command> {
         let place = self.installed()?.canonicalize()?;
         let text = port.to_string();
         let mut command = match self {
-            Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo | Self::Restate => {
+            Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo | Self::FastifyPg | Self::Restate => {
                 let mut command = Command::new("node");
                 command.arg("server.mjs");
                 command
@@ -202,6 +208,7 @@ impl Peer {
                 }
                 command.env("RESTATE_LOGGING", "ERROR")
             }
+            Self::FastifyPg => command.env("DATABASE", url.context("a peer whose store is in a PostgreSQL")?),
             Self::Fastify | Self::FastApi | Self::Webhook => &mut command,
         };
         Ok(command)

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tempfile::TempDir;
 use tollgate_tests::destination::DESTINATION_SECRET;
-use tollgate_tests::postgres::Postgres;
 use tollgate_tests::spin::{SpinSetup, SpinStage};
 
 use super::bare::Mode;
@@ -27,13 +26,27 @@ pub(super) enum Setup {
     WholeWay,
     /// As [`Setup::WholeWay`], delivered to who listens on this port, and with a private listener.
     Listed { books: u16 },
-    /// As [`Setup::Ingest`], or as [`Setup::WholeWay`], of a host whose store is in a PostgreSQL: [`Server::start_on`].
-    OnPostgres { whole_way: bool },
+    /// A host whose store is in a PostgreSQL: [`Server::start_on`].
+    OnPostgres(Events),
     /// On Spin or its stand-in.
     Spin(App),
     /// Somebody else's.
     Peer(Peer),
 }
+
+/// What a host on a PostgreSQL does with events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Events {
+    /// As [`Setup::Ingest`].
+    TakenIn,
+    /// As [`Setup::WholeWay`].
+    Settled,
+    /// And delivered to who listens on this port, [`IN_FLIGHT_MAX`] at once.
+    Delivered { books: u16 },
+}
+
+/// Deliveries that a host has under way at once, where they are what it is bound by.
+pub(super) const IN_FLIGHT_MAX: usize = 8;
 
 /// What an app on Spin does with events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +66,9 @@ impl Setup {
             Self::Ingest => "ingest",
             Self::WholeWay => "whole way",
             Self::Listed { .. } => "whole way to books",
-            Self::OnPostgres { whole_way: false } => "ingest on PostgreSQL",
-            Self::OnPostgres { whole_way: true } => "whole way on PostgreSQL",
+            Self::OnPostgres(Events::TakenIn) => "ingest on PostgreSQL",
+            Self::OnPostgres(Events::Settled) => "whole way on PostgreSQL",
+            Self::OnPostgres(Events::Delivered { .. }) => "whole way to books on PostgreSQL",
             Self::Spin(_) => "on Spin",
             Self::Peer(peer) => peer.name(),
         }
@@ -63,9 +77,9 @@ impl Setup {
     /// Whether each body is on the disk, as it came, when it is answered.
     fn keeps_bodies(self) -> bool {
         match self {
-            Self::Bare(mode) => mode != Mode::Answer,
+            Self::Bare(mode) => !matches!(mode, Mode::Answer | Mode::AnswerLate),
             Self::Ingest | Self::WholeWay | Self::Listed { .. } => true,
-            Self::Spin(_) | Self::OnPostgres { .. } => false,
+            Self::Spin(_) | Self::OnPostgres(_) => false,
             Self::Peer(peer) => peer.keeps_bodies(),
         }
     }
@@ -118,9 +132,9 @@ impl Server {
         Self::start_in(setup, empty_folder()?)
     }
 
-    /// A host that shares a PostgreSQL.
-    pub(super) fn start_on(setup: Setup, postgres: &Postgres) -> anyhow::Result<Self> {
-        Self::start_with(setup, empty_folder()?, Some(postgres))
+    /// A host, or a peer, whose store is where this URL leads.
+    pub(super) fn start_on(setup: Setup, url: &str) -> anyhow::Result<Self> {
+        Self::start_with(setup, empty_folder()?, Some(url))
     }
 
     /// The same on what a server before left in its folder.
@@ -128,7 +142,7 @@ impl Server {
         Self::start_with(setup, folder, None)
     }
 
-    fn start_with(setup: Setup, folder: TempDir, postgres: Option<&Postgres>) -> anyhow::Result<Self> {
+    fn start_with(setup: Setup, folder: TempDir, store: Option<&str>) -> anyhow::Result<Self> {
         let port = free_port()?;
         let threads = std::thread::available_parallelism()?.get();
         let operator = matches!(setup, Setup::Listed { .. }).then(free_port).transpose()?;
@@ -139,9 +153,9 @@ impl Server {
                 command.arg(folder.path().join("bodies"));
                 command
             }
-            Setup::Peer(peer) => peer.command(port, folder.path())?,
-            Setup::Ingest | Setup::WholeWay | Setup::Listed { .. } | Setup::OnPostgres { .. } | Setup::Spin(_) => {
-                configure(folder.path(), (port, operator), setup, postgres)?;
+            Setup::Peer(peer) => peer.command(port, folder.path(), store)?,
+            Setup::Ingest | Setup::WholeWay | Setup::Listed { .. } | Setup::OnPostgres(_) | Setup::Spin(_) => {
+                configure(folder.path(), (port, operator), setup, store)?;
                 let mut command = Command::new(tollgate_tests::tollgate_bin());
                 command
                     .args(["serve", "--config"])
@@ -202,6 +216,11 @@ impl Server {
             .unwrap_or("nothing");
         let error = last.unwrap_or_else(|| anyhow::anyhow!("it ended"));
         Err(error.context(format!("{} did not come up; it said: {said}", self.setup.name())))
+    }
+
+    /// Whether it is somebody else's.
+    pub(super) fn is_peer(&self) -> bool {
+        matches!(self.setup, Setup::Peer(_))
     }
 
     fn pid(&self) -> u32 {
@@ -359,43 +378,47 @@ fn configure(
     folder: &Path,
     (port, operator_port): (u16, Option<u16>),
     setup: Setup,
-    postgres: Option<&Postgres>,
+    store: Option<&str>,
 ) -> anyhow::Result<()> {
     let plugins = tollgate_tests::plugins_dir();
     std::fs::create_dir_all(folder.join("secrets"))?;
-    let store = match postgres {
-        Some(postgres) => {
-            std::fs::write(folder.join("secrets/store"), postgres.url())?;
+    let store = match store {
+        Some(url) => {
+            std::fs::write(folder.join("secrets/store"), url)?;
             "url = { file = \"secrets/store\" }"
         }
         None => "path = \"tollgate.db\"",
     };
     let private = operator_port.map(|port| {
-        format!(
-            "[operator]\nlisten = \"127.0.0.1:{port}\"\ntoken = {{ file = \"secrets/operator\" }}\n[delivery]\nallow_http = true\n\
-             allow_networks = [\"127.0.0.0/8\"]\nin_flight_max = 64\n"
-        )
+        format!("[operator]\nlisten = \"127.0.0.1:{port}\"\ntoken = {{ file = \"secrets/operator\" }}\n")
     });
     let private = private.unwrap_or_default();
+    let delivered = match setup {
+        Setup::Listed { books } => Some((books, 64)),
+        Setup::OnPostgres(Events::Delivered { books }) => Some((books, IN_FLIGHT_MAX)),
+        _ => None,
+    };
+    let delivery = delivered.map(|_| {
+        "[delivery]\nallow_http = true\nallow_networks = [\"127.0.0.0/8\"]\nin_flight_max = 64\n"
+    });
+    let delivery = delivery.unwrap_or_default();
     let operator = format!(
-        "{private}[edge]\nlisten = \"127.0.0.1:{port}\"\n[store]\n{store}\n[worker]\ncache = \"cache\"\n\
+        "{private}{delivery}[edge]\nlisten = \"127.0.0.1:{port}\"\n[store]\n{store}\n[worker]\ncache = \"cache\"\n\
          [plugins.cashback]\npath = \"{}\"\n",
         plugins.join("cashback.wasm").display()
     );
     let source = "[sources.rewards]\nprovider = \"voucherify\"\n\
                   [[sources.rewards.secrets]]\nid = \"bench\"\nvalue = { file = \"../secrets/source\" }\n";
-    let tenant = match setup {
-        Setup::WholeWay | Setup::OnPostgres { whole_way: true } => format!("{source}{CASHBACK}"),
-        Setup::Listed { books } => {
+    let tenant = match (setup, delivered) {
+        (_, Some((books, in_flight_max))) => {
             let cashback = CASHBACK.replacen("plugin =", "destinations = [\"books\"]\nplugin =", 1);
             format!(
                 "{source}{cashback}[destinations.books]\nurl = \"http://127.0.0.1:{books}/\"\n\
-                 secrets = [{{ file = \"../secrets/books\" }}]\nin_flight_max = 64\n"
+                 secrets = [{{ file = \"../secrets/books\" }}]\nin_flight_max = {in_flight_max}\n"
             )
         }
-        Setup::Bare(_) | Setup::Ingest | Setup::OnPostgres { whole_way: false } | Setup::Spin(_) | Setup::Peer(_) => {
-            source.to_owned()
-        }
+        (Setup::WholeWay | Setup::OnPostgres(Events::Settled), None) => format!("{source}{CASHBACK}"),
+        _ => source.to_owned(),
     };
     std::fs::create_dir_all(folder.join("tenants"))?;
     std::fs::write(folder.join("secrets/source"), SECRET)?;

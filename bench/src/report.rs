@@ -338,6 +338,7 @@ fn lines() -> Vec<Line> {
             Peer::Fastify => "proves, inserts once per event, a commit with fsync for each request",
             Peer::FastifyGrouped => "the same; what has come meanwhile shares a commit",
             Peer::FastifyTwo => "the first, two processes on one database",
+            Peer::FastifyPg => "proves, inserts once per event into PostgreSQL, a commit with fsync for each request",
             Peer::FastApi => "proves, inserts once per event, a commit with fsync for each request",
             Peer::Restate => {
                 "takes it into its replicated log (one node), once per key; then calls a service, which proves"

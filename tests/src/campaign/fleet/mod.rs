@@ -123,6 +123,29 @@ struct Senders {
     last_acknowledged: Mutex<Instant>,
     /// The longest that none was, and who waited.
     longest: Mutex<Duration>,
+    fail_overs: Mutex<Vec<FailOver>>,
+}
+
+/// A primary that was killed and whose standby took its place.
+struct FailOver {
+    killed: Instant,
+    /// When the hosts' way led to it.
+    promoted: Option<Instant>,
+    /// When the first event was acknowledged by it.
+    acknowledged: Option<Instant>,
+    /// When it had a standby of its own, without which it commits nothing.
+    followed: Option<Instant>,
+}
+
+impl FailOver {
+    fn begins() -> Self {
+        Self {
+            killed: Instant::now(),
+            promoted: None,
+            acknowledged: None,
+            followed: None,
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -143,6 +166,11 @@ impl Senders {
             let mut longest = lock(&self.longest);
             *longest = longest.max(last.elapsed());
             *last = Instant::now();
+            if let Some(last) = lock(&self.fail_overs).last_mut()
+                && last.promoted.is_some()
+            {
+                last.acknowledged.get_or_insert_with(Instant::now);
+            }
             let said = Said::Acknowledged {
                 status: answer.status,
                 receipt,
@@ -234,6 +262,7 @@ pub fn run(asked: Asked, control: Control, progress: &mut Progress) -> Found {
         is_over: AtomicBool::new(false),
         last_acknowledged: Mutex::new(Instant::now()),
         longest: Mutex::default(),
+        fail_overs: Mutex::default(),
     };
     let mut made: BTreeMap<Fault, u64> = BTreeMap::new();
     let (mut freezes, mut refused_room) = (0, 0);
@@ -273,10 +302,22 @@ pub fn run(asked: Asked, control: Control, progress: &mut Progress) -> Found {
                 }
                 Fault::ServerKilled => cluster.kill_and_start(),
                 Fault::ServerRestarted => cluster.restart_at_once(),
-                Fault::StandbyPromoted => cluster.fail_over(|socket| match &pooler {
-                    Some(pooler) => pooler.lead_to(socket),
-                    None => wire.lead_to(socket),
-                }),
+                Fault::StandbyPromoted => {
+                    lock(&senders.fail_overs).push(FailOver::begins());
+                    let at = |moment: fn(&mut FailOver) -> &mut Option<Instant>| {
+                        if let Some(last) = lock(&senders.fail_overs).last_mut() {
+                            *moment(last) = Some(Instant::now());
+                        }
+                    };
+                    cluster.fail_over(|socket| {
+                        match &pooler {
+                            Some(pooler) => pooler.lead_to(socket),
+                            None => wire.lead_to(socket),
+                        }
+                        at(|last| &mut last.promoted);
+                    });
+                    at(|last| &mut last.followed);
+                }
                 Fault::PoolerKilled => {
                     if let Some(pooler) = &mut pooler {
                         pooler.kill_and_start();
@@ -351,6 +392,25 @@ pub fn run(asked: Asked, control: Control, progress: &mut Progress) -> Found {
         "deliveries beyond the first of an operation",
         arrivals.len() - promises.delivered.len().min(arrivals.len()),
     );
+    let fail_overs = lock(&senders.fail_overs);
+    let between = |from: fn(&FailOver) -> Option<Instant>| {
+        let between = |last: &FailOver| Some(last.acknowledged?.saturating_duration_since(from(last)?).as_millis());
+        let mut took: Vec<u128> = fail_overs.iter().filter_map(between).collect();
+        took.sort_unstable();
+        let median = took.get(took.len() / 2).copied().unwrap_or_default();
+        format!("{median} / {}", took.last().copied().unwrap_or_default())
+    };
+    if !fail_overs.is_empty() {
+        found.fact(
+            "from the primary's end to the first acknowledgement, in ms: median / longest",
+            between(|last| Some(last.killed)),
+        );
+        found.fact(
+            "of that, once the promoted one had a standby of its own",
+            between(|last| last.followed),
+        );
+    }
+    drop(fail_overs);
     found.fact(
         "longest without an acknowledgement, in ms",
         lock(&senders.longest).as_millis(),
