@@ -78,7 +78,11 @@ fn main() -> anyhow::Result<()> {
             }
             println!("\nparts of --postgres:");
             for (name, summary, by_name_alone) in postgres::PARTS {
-                let name = if by_name_alone { format!("[{name}]") } else { name.to_owned() };
+                let name = if by_name_alone {
+                    format!("[{name}]")
+                } else {
+                    name.to_owned()
+                };
                 println!("  {name:<10} {summary}");
             }
             std::process::exit(2);

@@ -51,7 +51,7 @@ impl Peer {
         match self {
             Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo | Self::FastifyPg | Self::FastApi => {
                 "/in/bench/rewards"
-            },
+            }
             Self::Webhook => "/hooks/rewards",
             Self::Restate => "/rewards/receive/send",
         }

@@ -389,18 +389,16 @@ fn configure(
         }
         None => "path = \"tollgate.db\"",
     };
-    let private = operator_port.map(|port| {
-        format!("[operator]\nlisten = \"127.0.0.1:{port}\"\ntoken = {{ file = \"secrets/operator\" }}\n")
-    });
+    let private = operator_port
+        .map(|port| format!("[operator]\nlisten = \"127.0.0.1:{port}\"\ntoken = {{ file = \"secrets/operator\" }}\n"));
     let private = private.unwrap_or_default();
     let delivered = match setup {
         Setup::Listed { books } => Some((books, 64)),
         Setup::OnPostgres(Events::Delivered { books }) => Some((books, IN_FLIGHT_MAX)),
         _ => None,
     };
-    let delivery = delivered.map(|_| {
-        "[delivery]\nallow_http = true\nallow_networks = [\"127.0.0.0/8\"]\nin_flight_max = 64\n"
-    });
+    let delivery =
+        delivered.map(|_| "[delivery]\nallow_http = true\nallow_networks = [\"127.0.0.0/8\"]\nin_flight_max = 64\n");
     let delivery = delivery.unwrap_or_default();
     let operator = format!(
         "{private}{delivery}[edge]\nlisten = \"127.0.0.1:{port}\"\n[store]\n{store}\n[worker]\ncache = \"cache\"\n\

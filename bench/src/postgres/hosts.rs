@@ -39,7 +39,10 @@ fn beside(per_second: impl Fn(usize) -> anyhow::Result<f64>) -> anyhow::Result<(
         two.push(per_second(2)?);
     }
     let (one, two) = (median(&one), median(&two));
-    println!("  one host {one:6.0} events/s  two hosts {two:6.0} events/s  {:.2}\u{d7}", two / one);
+    println!(
+        "  one host {one:6.0} events/s  two hosts {two:6.0} events/s  {:.2}\u{d7}",
+        two / one
+    );
     Ok(())
 }
 

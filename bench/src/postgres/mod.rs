@@ -34,7 +34,11 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(600);
 /// What can be measured: its name, what it is, and whether it is asked for by its name alone.
 pub(super) const PARTS: [(&str, &str, bool); 5] = [
     ("events", "what an event costs the host and PostgreSQL", false),
-    ("peers", "the same of Fastify + pg, a row and a commit for each event", false),
+    (
+        "peers",
+        "the same of Fastify + pg, a row and a commit for each event",
+        false,
+    ),
     (
         "hosts",
         "two hosts beside one: far from PostgreSQL, and with a slow destination",

@@ -23,7 +23,12 @@ impl Wire {
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         let listener = UnixListener::bind(folder.path().join(NAME))?;
         let server = socket.join(NAME);
-        thread::spawn(move || listener.incoming().flatten().for_each(|host| carry(host, &server, takes)));
+        thread::spawn(move || {
+            listener
+                .incoming()
+                .flatten()
+                .for_each(|host| carry(host, &server, takes))
+        });
         Ok(Self { folder })
     }
 

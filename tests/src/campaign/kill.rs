@@ -280,15 +280,20 @@ pub(super) fn finish(stage: &mut Stage, destination: &Destination, books: &mut B
     judge(stage, destination, books, report);
 }
 
-/// Pulls and confirms until nothing waits, leases of before included.
+/// Pulls and confirms until nothing waits, leases of before included; or until nothing has changed for a while. Of few subjects the order makes that long after
+/// thousands of cycles: an event waits for the one before it to be confirmed.
 fn fetch_the_rest(stage: &Stage, fetched: &mut Fetched) -> std::io::Result<()> {
     let mut owner = Owner::of(stage.operator, stage.operator_token())?;
-    let begun = Instant::now();
-    while begun.elapsed() < stage::PATIENCE {
+    let (mut waiting, mut since) = (None, Instant::now());
+    while since.elapsed() < stage::PATIENCE {
         let some = owner.pull(fetched, Temper::Careful, &mut Random(0))?;
         let counts = stage.counts();
-        if some == 0 && counts["jobs_waiting"] == 0 && counts["outbox_waiting"] == 0 {
+        let now = (counts["jobs_waiting"].clone(), counts["outbox_waiting"].clone());
+        if some == 0 && now == (0.into(), 0.into()) {
             return Ok(());
+        }
+        if waiting.as_ref() != Some(&now) {
+            (waiting, since) = (Some(now), Instant::now());
         }
         if some == 0 {
             thread::sleep(Duration::from_millis(50));

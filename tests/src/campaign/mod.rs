@@ -16,6 +16,7 @@ mod postmortem;
 pub mod power;
 mod promises;
 mod puller;
+pub mod shards;
 pub mod simulate;
 pub mod soak;
 pub mod vitals;
@@ -35,6 +36,7 @@ pub const CAMPAIGNS: &[Campaign] = &[
     hostile::CAMPAIGN,
     outage::CAMPAIGN,
     fleet::CAMPAIGN,
+    shards::CAMPAIGN,
     soak::CAMPAIGN,
 ];
 

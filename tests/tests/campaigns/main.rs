@@ -9,5 +9,6 @@ mod kill;
 mod outage;
 mod points;
 mod power;
+mod shards;
 mod simulate;
 mod soak;

@@ -485,3 +485,41 @@ fn r3_a_store_is_copied_to_postgresql_and_back_between_kills_and_hosts_go_on_wit
     assert_eq!(here.stop(), Some(0));
     here.assert_whole();
 }
+
+/// Containers are not started here: paths and addresses are this machine's, and all else is as it stands in the file.
+#[test]
+fn r3_a_host_takes_the_configuration_of_the_compose_file() {
+    let server = server!();
+    let folder = tempfile::tempdir().unwrap();
+    let from = tollgate_tests::root().join("ops/compose");
+    std::fs::create_dir(folder.path().join("tenants")).unwrap();
+    let compose = std::fs::read_to_string(from.join("compose.yml")).unwrap();
+    for file in ["tollgate.toml", "tenants/acme.toml"] {
+        let text = std::fs::read_to_string(from.join(file)).unwrap();
+        for variable in text.split("env = \"").skip(1) {
+            let name = variable.split('"').next().unwrap();
+            assert!(
+                compose.contains(&format!("      {name}: ")),
+                "{name} is in no container"
+            );
+        }
+        let text = text
+            .replace("/plugins/", &format!("{}/", tollgate_tests::plugins_dir().display()))
+            .replace("/var/lib/tollgate/", &format!("{}/", folder.path().display()))
+            .replace("0.0.0.0:8080", "127.0.0.1:8080");
+        std::fs::write(folder.path().join(file), text).unwrap();
+    }
+    let check = Command::new(tollgate_bin())
+        .args(["check", "--config"])
+        .arg(folder.path().join("tollgate.toml"))
+        .env("STORE", server.url())
+        .env("ACME_VOUCHERIFY", "0123456789abcdef")
+        .output()
+        .unwrap();
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&check.stdout),
+        String::from_utf8_lossy(&check.stderr)
+    );
+    assert_eq!((check.status.code(), said.contains("acme")), (Some(0), true), "{said}");
+}

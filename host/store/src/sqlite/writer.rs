@@ -49,6 +49,13 @@ const SPACE_ASKED_PAGES: u64 = 64;
 const BEHIND_AGAIN: Duration = Duration::from_millis(250);
 /// How long a record may be on no disk that nobody had to wait for.
 const UNSYNCED_MAX: Duration = Duration::from_secs(1);
+/// Commits that are made for who reads are at least so far apart: else whoever asks for one list after the other has the index committed, and the log
+/// synced for it, each time.
+const SHOWN_APART: Duration = Duration::from_millis(25);
+/// The WAL is moved when it has this part of its bound, if the last move is [`MOVED_APART`] ago: whoever waits for a sync of the log waits for what is moved
+/// meanwhile, and a little of it often is a shorter wait than all of it now and then. Under load a move takes more at once, which costs less.
+const MOVED_PART: u64 = 8;
+const MOVED_APART: Duration = Duration::from_millis(500);
 /// A truncating checkpoint waits this long for readers before it lets them be. Writers wait meanwhile.
 const TRUNCATE_WAIT_MS: u64 = 50;
 
@@ -108,6 +115,7 @@ impl Writer {
             key: key.clone(),
             checkpointer: Checkpointer::start(path, &shared)?,
             open: None,
+            committed_at: Instant::now(),
             behind: None,
             unsynced: None,
             committed: Applied::NOTHING,
@@ -121,6 +129,7 @@ impl Writer {
                 pages_max: (bounds.wal_bytes_max / page_bytes).max(1),
                 next_try: 0,
                 carried_at: None,
+                carried: Instant::now(),
                 page_bytes,
                 asked_at: 0,
             },
@@ -218,6 +227,8 @@ struct Thread {
     checkpointer: Checkpointer,
     /// Since when groups share the transaction under way.
     open: Option<Instant>,
+    /// When the last one was committed.
+    committed_at: Instant,
     /// A transaction failed that had groups in it whose records are in the log. The index lacks them, and is to follow from this instant on.
     behind: Option<Instant>,
     /// Since when there are records that are not synced.
@@ -286,6 +297,8 @@ struct WalSize {
     next_try: u64,
     /// How long it was when the checkpointer was asked for it: the writer moves the rest.
     carried_at: Option<u64>,
+    /// When the checkpointer was asked last.
+    carried: Instant,
     page_bytes: u64,
     /// How long it was when the disk was last asked for its space.
     asked_at: u64,
@@ -369,9 +382,12 @@ impl Thread {
     }
 
     /// When the transaction under way is to be committed, or the log to be synced. A commit needs a sync, so one that nobody waits for
-    /// waits for that.
+    /// waits for that; for who reads it comes sooner, but under load no more often than by itself.
     fn due(&self) -> Option<Instant> {
+        let is_read = self.shared.show.load(Ordering::Acquire);
         match (self.behind, self.open, self.unsynced) {
+            (Some(_), ..) if is_read => Some(Instant::now()),
+            (None, Some(_), _) if is_read => Some(self.committed_at + self.commit_max.min(SHOWN_APART)),
             (Some(behind), ..) => Some(behind),
             (None, _, Some(unsynced)) => Some(unsynced + UNSYNCED_MAX),
             (None, Some(open), None) => Some(open + self.commit_max),
@@ -564,6 +580,7 @@ impl Thread {
             return Err(error);
         }
         self.open = None;
+        self.committed_at = Instant::now();
         self.texts_committed = texts;
         self.committed = self.log.applied();
         self.memory.committed();
@@ -578,10 +595,14 @@ impl Thread {
         if self.shared.fatal.get().is_some() {
             return self.show();
         }
-        let show = self.shared.show.swap(false, Ordering::AcqRel);
         // Behind a sync that somebody waited for a commit costs no sync of its own.
-        let is_due = self.due().is_some_and(|due| due <= Instant::now());
-        if show || is_due {
+        let is_due = match self.due() {
+            Some(due) => due <= Instant::now(),
+            // There is nothing to wait for.
+            None => true,
+        };
+        if is_due {
+            let show = self.shared.show.swap(false, Ordering::AcqRel);
             // What was answered is in the log, so there is nobody to tell.
             let done = self.catch_up().and_then(|()| self.commit());
             if show || done.is_err() {
@@ -688,8 +709,8 @@ impl Thread {
         self.shared.fail_for_good(&self.path.text, detail)
     }
 
-    /// Moves the WAL into the file when it has grown over its bound: most of it beside the writer, which waits for the checkpointer
-    /// when the WAL comes close to twice its bound. A reader can keep the WAL from being emptied ([`Thread::note_pin`] says who); then it is
+    /// Moves the WAL into the file when it has grown over its bound, or over a part of it and it was not moved lately: most of it beside the writer, which waits
+    /// for the checkpointer when the WAL comes close to twice its bound. A reader can keep the WAL from being emptied ([`Thread::note_pin`] says who); then it is
     /// tried again after another quarter. From four times the bound on, readers are waited for a little, once per bound's worth of growth: short reads that
     /// overlap for ever would keep the WAL growing for ever.
     fn checkpoint_if_due(&mut self) {
@@ -700,7 +721,11 @@ impl Thread {
         }
         // The checkpointer moved all of it, and it began anew.
         self.wal.carried_at.take_if(|at| pages < *at);
-        if pages < self.wal.pages_max.max(self.wal.next_try) {
+        let enough = match self.wal.carried_at.is_some() || self.wal.carried.elapsed() >= MOVED_APART {
+            true => (self.wal.pages_max / MOVED_PART).max(1),
+            false => self.wal.pages_max,
+        };
+        if pages < enough.max(self.wal.next_try) {
             return;
         }
         if self.checkpointer.is_under_way() {
@@ -727,6 +752,7 @@ impl Thread {
         } else {
             // If nobody else does it, the writer does at the next look.
             self.wal.carried_at = Some(pages);
+            self.wal.carried = Instant::now();
             self.checkpointer.ask();
         }
     }
