@@ -266,6 +266,20 @@ impl Postgres {
 /// Kills all of a server's processes at once, as a power cut would end them, and waits until they are gone: one that has a connection serves it until it
 /// hears of the others' end. `data` is its folder.
 pub fn end_all(server: &mut Child, data: &Path) {
+    // Of one that has ended the number may be somebody else's by now: in a long campaign it was a thread of the campaign's own.
+    if !matches!(server.try_wait(), Ok(Some(_))) {
+        kill_all(server);
+    }
+    // The kernel keeps the segment of memory by which servers of a folder know each other, and has room for some thousand of them.
+    let run = data.join("postmaster.pid");
+    let said = std::fs::read_to_string(&run).unwrap_or_default();
+    if let Some(segment) = said.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) {
+        let _ = done_quietly(Command::new("ipcrm").args(["-m", segment]));
+    }
+    let _ = std::fs::remove_file(run);
+}
+
+fn kill_all(server: &mut Child) {
     let postmaster = server.id();
     let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
     let children = children.unwrap_or_default();
@@ -280,13 +294,6 @@ pub fn end_all(server: &mut Child, data: &Path) {
     while children.split_whitespace().any(is_running) && begun.elapsed() < Duration::from_secs(30) {
         thread::sleep(Duration::from_millis(2));
     }
-    // The kernel keeps the segment of memory by which servers of a folder know each other, and has room for some thousand of them.
-    let run = data.join("postmaster.pid");
-    let said = std::fs::read_to_string(&run).unwrap_or_default();
-    if let Some(segment) = said.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) {
-        let _ = done_quietly(Command::new("ipcrm").args(["-m", segment]));
-    }
-    let _ = std::fs::remove_file(run);
 }
 
 fn is_running(process: &str) -> bool {

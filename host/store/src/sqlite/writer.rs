@@ -49,9 +49,6 @@ const SPACE_ASKED_PAGES: u64 = 64;
 const BEHIND_AGAIN: Duration = Duration::from_millis(250);
 /// How long a record may be on no disk that nobody had to wait for.
 const UNSYNCED_MAX: Duration = Duration::from_secs(1);
-/// Commits that are made for who reads are at least so far apart: else whoever asks for one list after the other has the index committed, and the log
-/// synced for it, each time.
-const SHOWN_APART: Duration = Duration::from_millis(25);
 /// The WAL is moved when it has this part of its bound, if the last move is [`MOVED_APART`] ago: whoever waits for a sync of the log waits for what is moved
 /// meanwhile, and a little of it often is a shorter wait than all of it now and then. Under load a move takes more at once, which costs less.
 const MOVED_PART: u64 = 8;
@@ -115,7 +112,6 @@ impl Writer {
             key: key.clone(),
             checkpointer: Checkpointer::start(path, &shared)?,
             open: None,
-            committed_at: Instant::now(),
             behind: None,
             unsynced: None,
             committed: Applied::NOTHING,
@@ -227,8 +223,6 @@ struct Thread {
     checkpointer: Checkpointer,
     /// Since when groups share the transaction under way.
     open: Option<Instant>,
-    /// When the last one was committed.
-    committed_at: Instant,
     /// A transaction failed that had groups in it whose records are in the log. The index lacks them, and is to follow from this instant on.
     behind: Option<Instant>,
     /// Since when there are records that are not synced.
@@ -382,12 +376,9 @@ impl Thread {
     }
 
     /// When the transaction under way is to be committed, or the log to be synced. A commit needs a sync, so one that nobody waits for
-    /// waits for that; for who reads it comes sooner, but under load no more often than by itself.
+    /// waits for that.
     fn due(&self) -> Option<Instant> {
-        let is_read = self.shared.show.load(Ordering::Acquire);
         match (self.behind, self.open, self.unsynced) {
-            (Some(_), ..) if is_read => Some(Instant::now()),
-            (None, Some(_), _) if is_read => Some(self.committed_at + self.commit_max.min(SHOWN_APART)),
             (Some(behind), ..) => Some(behind),
             (None, _, Some(unsynced)) => Some(unsynced + UNSYNCED_MAX),
             (None, Some(open), None) => Some(open + self.commit_max),
@@ -580,7 +571,6 @@ impl Thread {
             return Err(error);
         }
         self.open = None;
-        self.committed_at = Instant::now();
         self.texts_committed = texts;
         self.committed = self.log.applied();
         self.memory.committed();
@@ -595,14 +585,10 @@ impl Thread {
         if self.shared.fatal.get().is_some() {
             return self.show();
         }
+        let show = self.shared.show.swap(false, Ordering::AcqRel);
         // Behind a sync that somebody waited for a commit costs no sync of its own.
-        let is_due = match self.due() {
-            Some(due) => due <= Instant::now(),
-            // There is nothing to wait for.
-            None => true,
-        };
-        if is_due {
-            let show = self.shared.show.swap(false, Ordering::AcqRel);
+        let is_due = self.due().is_some_and(|due| due <= Instant::now());
+        if show || is_due {
             // What was answered is in the log, so there is nobody to tell.
             let done = self.catch_up().and_then(|()| self.commit());
             if show || done.is_err() {

@@ -145,6 +145,12 @@ impl Sqlite {
         std::fs::metadata(self.0.path().join("tollgate.db-wal")).map_or(0, |wal| wal.len())
     }
 
+    /// How often the WAL was begun anew, because all of it had been moved: bytes 12 to 15, as SQLite's file format has them.
+    fn wal_begun(&self) -> Option<u32> {
+        let wal = std::fs::read(self.0.path().join("tollgate.db-wal")).ok()?;
+        Some(u32::from_be_bytes(*wal.get(12..)?.first_chunk()?))
+    }
+
     fn try_open(&self, options: OpenOptions) -> Result<SqliteStore, StoreError> {
         SqliteStore::open(self.path(), options)
     }
@@ -738,6 +744,31 @@ async fn fill(place: Sqlite) {
     assert_eq!(sent(0).admit(&store).await, Admitted::Same { delivery: 2 });
     let report = store.audited().unwrap();
     assert_eq!((report.whole.receipts, report.in_words()), (kept as u64 + 1, vec![]));
+}
+
+/// A sync of the log waits for what is moved meanwhile: all of a long WAL at once kept one in a hundred events waiting.
+#[tokio::test]
+async fn the_wal_is_moved_little_by_little_where_there_is_time() {
+    let place = Sqlite::new();
+    let bound = 16 * 1024 * 1024;
+    place.open().close().await;
+    let store = place
+        .try_open(OpenOptions {
+            wal_bytes_max: bound,
+            ..OpenOptions::default()
+        })
+        .unwrap();
+    let mut number = 0;
+    while place.wal_begun() == Some(0) || place.wal_begun().is_none() {
+        assert!(place.wal_bytes() < bound / 2, "{} bytes of WAL", place.wal_bytes());
+        number += 1;
+        let sent = Sent::new(&format!("e{number}")).body(&"x".repeat(5000));
+        assert_eq!(sent.admit(&store).await, ACCEPTED);
+        // Whoever looks has what was written before committed.
+        store.counts().await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    store.close().await;
 }
 
 #[tokio::test]
