@@ -35,7 +35,7 @@ const WAITING_MAX: usize = 4096;
 const TOGETHER_MAX: usize = 512;
 
 /// How long a server takes that answers late.
-pub(super) const LATE: Duration = Duration::from_millis(50);
+pub(super) const LATE: Duration = Duration::from_millis(200);
 
 /// What a bare server does before it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

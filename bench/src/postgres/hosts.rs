@@ -16,7 +16,7 @@ const FAR: Duration = Duration::from_millis(2);
 const CONNECTIONS: usize = 128;
 const DURATION: Duration = Duration::from_secs(5);
 /// Events whose actions a slow destination takes.
-const EVENTS: u64 = 1_600;
+const EVENTS: u64 = 800;
 
 pub(super) fn bench(runtime: &Runtime) -> anyhow::Result<()> {
     println!(
