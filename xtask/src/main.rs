@@ -90,7 +90,7 @@ const COMMANDS: [Command; 12] = [
     },
     Command {
         name: "bench",
-        usage: "bench [--quick] [--only NAME,…] | --million | --render | --spin | --postgres | --memory RECEIPTS | --plugins COUNT",
+        usage: "bench [--quick] [--only NAME,…] | --million | --render | --spin | --postgres [PART,…] | --memory RECEIPTS | --plugins COUNT",
         summary: "Measure what Tollgate and others cost on this machine, for docs/performance.md",
         details: "Release builds. The arguments go to the `bench` binary of the folder `bench`; one that it does not know prints what can be measured.",
         run: |arguments| {

@@ -125,7 +125,7 @@ impl Writer {
                 pages_max: (bounds.wal_bytes_max / page_bytes).max(1),
                 next_try: 0,
                 carried_at: None,
-                carried: Instant::now(),
+                last_move: Instant::now(),
                 page_bytes,
                 asked_at: 0,
             },
@@ -292,7 +292,7 @@ struct WalSize {
     /// How long it was when the checkpointer was asked for it: the writer moves the rest.
     carried_at: Option<u64>,
     /// When the checkpointer was asked last.
-    carried: Instant,
+    last_move: Instant,
     page_bytes: u64,
     /// How long it was when the disk was last asked for its space.
     asked_at: u64,
@@ -707,7 +707,7 @@ impl Thread {
         }
         // The checkpointer moved all of it, and it began anew.
         self.wal.carried_at.take_if(|at| pages < *at);
-        let enough = match self.wal.carried_at.is_some() || self.wal.carried.elapsed() >= MOVED_APART {
+        let enough = match self.wal.carried_at.is_some() || self.wal.last_move.elapsed() >= MOVED_APART {
             true => (self.wal.pages_max / MOVED_PART).max(1),
             false => self.wal.pages_max,
         };
@@ -738,7 +738,7 @@ impl Thread {
         } else {
             // If nobody else does it, the writer does at the next look.
             self.wal.carried_at = Some(pages);
-            self.wal.carried = Instant::now();
+            self.wal.last_move = Instant::now();
             self.checkpointer.ask();
         }
     }
