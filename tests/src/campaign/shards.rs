@@ -63,13 +63,20 @@ struct Moving {
     finished_at: u64,
 }
 
+/// Leads by a copy of the table.
+#[derive(Clone)]
+struct Balancer {
+    table: Vec<usize>,
+    /// What it has not heard of: when it will, of which tenant, and on which shard that is.
+    changes: Vec<(u64, usize, usize)>,
+}
+
 struct World {
     random: Random,
     now: u64,
     shards: Vec<Shard>,
     table: Vec<usize>,
-    /// Each balancer's copy, and the changes that it has not heard of: when it will, of whom, and where to.
-    balancers: Vec<(Vec<usize>, Vec<(u64, usize, usize)>)>,
+    balancers: Vec<Balancer>,
     moving: Vec<Moving>,
     /// How large each tenant is, beside the others.
     sizes: Vec<u64>,
@@ -103,7 +110,13 @@ impl World {
         Self {
             random: Random(seed),
             now: 0,
-            balancers: vec![(table.clone(), Vec::new()); BALANCERS],
+            balancers: vec![
+                Balancer {
+                    table: table.clone(),
+                    changes: Vec::new(),
+                };
+                BALANCERS
+            ],
             shards,
             table,
             moving: Vec::new(),
@@ -122,7 +135,7 @@ impl World {
 
     fn step(&mut self, how: Move, makes_events: bool) {
         self.now += 1;
-        for (table, changes) in &mut self.balancers {
+        for Balancer { table, changes } in &mut self.balancers {
             let now = self.now;
             changes.retain(|(at, tenant, shard)| {
                 if *at <= now {
@@ -161,7 +174,7 @@ impl World {
     /// Posts an event by some balancer. What is not acknowledged comes again.
     fn post(&mut self, event: Event, since: u64) {
         let balancer = self.random.below(BALANCERS as u64) as usize;
-        let shard = &mut self.shards[self.balancers[balancer].0[event.0]];
+        let shard = &mut self.shards[self.balancers[balancer].table[event.0]];
         if !shard.tenants.contains(&event.0) {
             self.refused += 1;
             return self.again(event, since, 10);
@@ -253,9 +266,9 @@ impl World {
             self.shards[*to].receipts.extend(receipts);
         }
         self.shards[*to].tenants.insert(*tenant);
-        for (_, changes) in &mut self.balancers {
+        for balancer in &mut self.balancers {
             let hears_at = self.now + 1 + self.random.below(BEHIND_MAX);
-            changes.push((hears_at, *tenant, *to));
+            balancer.changes.push((hears_at, *tenant, *to));
         }
     }
 }
