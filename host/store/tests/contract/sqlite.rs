@@ -760,7 +760,7 @@ async fn the_wal_is_moved_little_by_little_where_there_is_time() {
         .unwrap();
     let mut number = 0;
     while place.wal_begun() == Some(0) || place.wal_begun().is_none() {
-        assert!(place.wal_bytes() < bound / 2, "{} bytes of WAL", place.wal_bytes());
+        assert!(place.wal_bytes() < bound, "{} bytes of WAL", place.wal_bytes());
         number += 1;
         let sent = Sent::new(&format!("e{number}")).body(&"x".repeat(5000));
         assert_eq!(sent.admit(&store).await, ACCEPTED);
