@@ -75,8 +75,7 @@ impl Peer {
     /// Its folder in `bench/peers`.
     fn folder(self) -> &'static str {
         match self {
-            Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo => "fastify",
-            Self::FastifyPg => "fastify-pg",
+            Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo | Self::FastifyPg => "fastify",
             Self::FastApi => "fastapi",
             Self::Webhook => "webhook",
             Self::Restate => "restate",

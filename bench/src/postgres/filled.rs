@@ -68,8 +68,6 @@ fn fill(database: &Database, receipts: u64) -> anyhow::Result<()> {
 /// Receipts behind number $1 up to $2, and what goes with them. Their bodies are short, so that a disk holds them: no admission reads them.
 const FILL: &str = "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL search_path = tollgate, pg_catalog; \
     CREATE TEMP TABLE numbers ON COMMIT DROP AS SELECT $1 + n AS seq, md5('r' || ($1 + n)) AS a, md5('s' || ($1 + n)) AS b FROM generate_series(1, $2 - $1) n; \
-    CREATE TEMP TABLE made ON COMMIT DROP AS SELECT * FROM receipts WHERE seq = 1; \
-    ALTER TABLE made ADD COLUMN n BIGINT, ADD COLUMN a TEXT, ADD COLUMN b TEXT; \
     INSERT INTO receipts SELECT (m).* FROM (SELECT jsonb_populate_record(NULL::receipts, to_jsonb(r) || jsonb_build_object(\
         'seq', n.seq, 'id', '\\x' || n.a, 'event_id', 'evt_' || n.a, 'subject', 'rewr_' || n.b, 'link', '\\x' || n.a || n.b, 'body', '\\x7b7d')) AS m \
         FROM numbers n, receipts r WHERE r.seq = 1) made; \
