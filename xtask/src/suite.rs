@@ -116,6 +116,9 @@ fn workspace(filters: &[String], runner_arguments: &[String]) -> Result<()> {
         .is_ok_and(|s| s.success());
     let mut tests = if has_nextest {
         let mut tests = cargo(&["nextest", "run", "--locked", "--workspace", "--no-fail-fast"]);
+        // Halves of a processor: `.config/nextest.toml` says which tests take one, because they wait more than they work, and which take two.
+        let halves = 2 * thread::available_parallelism().map_or(1, usize::from);
+        tests.env("NEXTEST_TEST_THREADS", halves.to_string());
         if on_postgres() {
             tests.args(["-E", "binary(e2e)"]);
         }
