@@ -1,4 +1,4 @@
-//! What people's questions cost whoever sends: the first page of each list over a full store, asked without end while events come in at their pace,
+//! What people's questions cost whoever sends: the first page of each list over a full store, asked for while events come in at their pace,
 //! and how late those are answered beside the same without questions. And how long people wait for a page of the console over that store.
 
 use std::collections::BTreeMap;
@@ -26,14 +26,43 @@ pub(super) const LISTS: [(&str, &str); 11] = [
     ("events that wait", "/v1/events?filter=status%3Awaiting"),
     ("events of a type", "/v1/events?filter=type%3Acustomer.*%20since%3A24h"),
 ];
-/// A question at a time, and this long until the next: so somebody looks at a console that refreshes itself.
+/// Who asks for lists beside intake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asking {
+    Nobody,
+    /// As ten people whose pages ask each second.
+    Ten,
+    /// One question behind the other, with [`PAUSE`] between them.
+    WithoutEnd,
+}
+
+impl Asking {
+    pub(super) const ALL: [Self; 3] = [Self::Nobody, Self::Ten, Self::WithoutEnd];
+
+    /// Under which intake's p99 is told.
+    pub(super) const fn p99(self) -> &'static str {
+        match self {
+            Self::Nobody => "intake without lists: p99 ms",
+            Self::Ten => "intake beside ten lists a second: p99 ms",
+            Self::WithoutEnd => "intake beside lists without end: p99 ms",
+        }
+    }
+
+    /// Waits until the next question.
+    fn wait(self, begun: Instant) {
+        let pause = match self {
+            Self::Nobody | Self::WithoutEnd => PAUSE,
+            Self::Ten => Duration::from_millis(100).saturating_sub(begun.elapsed()),
+        };
+        std::thread::sleep(pause);
+    }
+}
+
+/// How many lists a second were asked for without end.
+pub(super) const ASKED_PER_SECOND: &str = "lists without end: per second";
 const PAUSE: Duration = Duration::from_millis(20);
 /// How many receipts the store had by then.
 pub(super) const RECEIPTS: &str = "receipts";
-/// What is told of intake, with and without questions.
-pub(super) const QUIET: &str = "intake without lists: p99 ms";
-pub(super) const ASKED: &str = "intake beside lists: p99 ms";
-
 /// The pages of the console on which something of the store stands; `{receipt}` is the newest.
 pub(super) const PAGES: [&str; 24] = [
     "",
@@ -107,7 +136,11 @@ pub(super) fn p95(list: &str) -> String {
 }
 
 /// How long the first page of each list took, until it is over; each is asked for once at least.
-pub(super) fn ask(operator: u16, is_over: &AtomicBool) -> anyhow::Result<BTreeMap<&'static str, Vec<Duration>>> {
+pub(super) fn ask(
+    operator: u16,
+    asking: Asking,
+    is_over: &AtomicBool,
+) -> anyhow::Result<BTreeMap<&'static str, Vec<Duration>>> {
     let mut connection = Client::connect(([127, 0, 0, 1], operator).into())?;
     let headers = [("authorization".to_owned(), format!("Bearer {OPERATOR_TOKEN}"))];
     let mut took: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
@@ -123,7 +156,10 @@ pub(super) fn ask(operator: u16, is_over: &AtomicBool) -> anyhow::Result<BTreeMa
                 answer.status,
                 String::from_utf8_lossy(&answer.body)
             );
-            std::thread::sleep(PAUSE);
+            asking.wait(begun);
+            if is_over.load(Ordering::Relaxed) && took.len() == LISTS.len() {
+                break;
+            }
         }
     }
     Ok(took)

@@ -29,6 +29,9 @@ pub(super) struct Plan {
     pub(super) receipts: u64,
     /// How long the paced load goes on.
     pub(super) paced_seconds: u64,
+    /// The same beside lists: the disk makes rounds differ by half, so there are many short ones, in turns.
+    pub(super) listed_rounds: usize,
+    pub(super) listed_seconds: u64,
     pub(super) peer_rounds: usize,
 }
 
@@ -39,6 +42,8 @@ impl Plan {
         runs: 20_000,
         receipts: 1_000_000,
         paced_seconds: 30,
+        listed_rounds: 21,
+        listed_seconds: 10,
         peer_rounds: 3,
     };
     pub(super) const QUICK: Self = Self {
@@ -47,6 +52,8 @@ impl Plan {
         runs: 5_000,
         receipts: 150_000,
         paced_seconds: 5,
+        listed_rounds: 3,
+        listed_seconds: 5,
         peer_rounds: 1,
     };
 }
@@ -516,34 +523,38 @@ fn listed(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<(
     // What the kernel has still to write of all that would be written in the first round.
     let synced = Command::new("sync").status().context("sync")?;
     anyhow::ensure!(synced.success(), "sync: {synced}");
-    let duration = Duration::from_secs(plan.paced_seconds);
+    let duration = Duration::from_secs(plan.listed_seconds);
     let intake = || load::paced(&server.door, PACED_PER_SECOND, duration, PACED_CONNECTIONS);
-    for round in 1..=plan.rounds {
+    let operator = server.operator.context("a host without a private listener")?;
+    for round in 1..=plan.listed_rounds {
         say(&format!(
-            "round {round}: {PACED_PER_SECOND} events per second, and nobody asks"
+            "round {round} of {}: {PACED_PER_SECOND} events per second, and nobody, ten people, somebody without end asks for lists",
+            plan.listed_rounds
         ));
-        found.sample(lists::QUIET, lists::per_mille(intake()?, 990));
-        server.wait_until_settled()?;
-        say(&format!(
-            "round {round}: the same, and somebody asks for one list after the other"
-        ));
-        let is_over = AtomicBool::new(false);
-        let operator = server.operator.context("a host without a private listener")?;
-        let (latencies, pages) = std::thread::scope(|scope| {
-            let asking = scope.spawn(|| lists::ask(operator, &is_over));
-            let latencies = intake();
-            is_over.store(true, Ordering::Relaxed);
-            let pages = asking.join().map_err(|_| anyhow::anyhow!("who asks panicked"))?;
-            anyhow::Ok((latencies?, pages?))
-        })?;
-        found.sample(lists::ASKED, lists::per_mille(latencies, 990));
-        for (list, took) in pages {
-            found.sample(lists::p95(list), lists::per_mille(took, 950));
+        // Each begins in its turn: what the one before left to be done is nobody's more often than another's.
+        let turns = lists::Asking::ALL.into_iter().cycle().skip(round);
+        for asking in turns.take(lists::Asking::ALL.len()) {
+            let is_over = AtomicBool::new(false);
+            let (latencies, pages) = std::thread::scope(|scope| {
+                let asks =
+                    (asking != lists::Asking::Nobody).then(|| scope.spawn(|| lists::ask(operator, asking, &is_over)));
+                let latencies = intake();
+                is_over.store(true, Ordering::Relaxed);
+                let pages = asks.map(|asks| asks.join().map_err(|_| anyhow::anyhow!("who asks panicked")));
+                anyhow::Ok((latencies?, pages.transpose()?.transpose()?.unwrap_or_default()))
+            })?;
+            found.sample(asking.p99(), lists::per_mille(latencies, 990));
+            if asking == lists::Asking::WithoutEnd {
+                let asked: usize = pages.values().map(Vec::len).sum();
+                found.sample(lists::ASKED_PER_SECOND, asked as f64 / duration.as_secs_f64());
+                for (list, took) in pages {
+                    found.sample(lists::p95(list), lists::per_mille(took, 950));
+                }
+            }
+            server.wait_until_settled()?;
         }
-        server.wait_until_settled()?;
     }
     say("and how long a browser takes to open each page of the console");
-    let operator = server.operator.context("a host without a private listener")?;
     match lists::open(operator)? {
         Some(pages) => {
             for (page, took) in pages {
