@@ -117,8 +117,8 @@ impl Log {
         }
         let (start, path, file) = match segments.pop() {
             // It is full, and the index that came with it knows of no later one: what is restored from a backup may end so.
-            Some(segment) if segment.is_compressed && segment.start + segment.bytes()? == end.position => {
-                let (path, file) = segment::create(&place.stem, &place.sealer, end)?;
+            Some(segment) if segment.is_compressed && segment.start + segment.written()? == end.position => {
+                let (path, file) = segment::create(&place.stem, &place.sealer, end, bounds.segment_bytes)?;
                 (end.position, path, file)
             }
             Some(segment) if segment.start <= end.position && !segment.is_compressed => {
@@ -136,7 +136,7 @@ impl Log {
                 )));
             }
             None => {
-                let (path, file) = segment::create(&place.stem, &place.sealer, end)?;
+                let (path, file) = segment::create(&place.stem, &place.sealer, end, bounds.segment_bytes)?;
                 (end.position, path, file)
             }
         };
@@ -171,7 +171,12 @@ impl Log {
         let is_full = self.end.position - self.start >= self.bounds.segment_bytes;
         if is_full {
             self.sync()?;
-            let (path, file) = segment::create(&self.place.stem, &self.place.sealer, self.end)?;
+            let (path, file) = segment::create(
+                &self.place.stem,
+                &self.place.sealer,
+                self.end,
+                self.bounds.segment_bytes,
+            )?;
             self.start = self.end.position;
             self.path = path;
             self.file = file;
@@ -297,7 +302,7 @@ pub(crate) fn write_again(place: &Place, from: u64) -> io::Result<()> {
         .filter(|segment| !segment.is_compressed)
     {
         let file = segment::open_to_append(&segment.path)?;
-        let bytes = file.metadata()?.len();
+        let bytes = segment::written(&file)?;
         if segment.start + bytes < from {
             continue;
         }
@@ -310,8 +315,9 @@ pub(crate) fn write_again(place: &Place, from: u64) -> io::Result<()> {
             at += length as u64;
         }
         // The same for its size.
-        file.set_len(bytes + 1)?;
-        file.set_len(bytes)?;
+        let length = file.metadata()?.len();
+        file.set_len(length + 1)?;
+        file.set_len(length)?;
         file.sync_all()?;
     }
     segment::sync_folder(&place.stem)
@@ -327,7 +333,7 @@ pub(crate) fn set_aside(place: &Place, end: Mark) -> io::Result<Option<PathBuf>>
         return Ok(None);
     };
     let file = File::open(&newest.path)?;
-    let (from, bytes) = (end.position.saturating_sub(newest.start), file.metadata()?.len());
+    let (from, bytes) = (end.position.saturating_sub(newest.start), segment::written(&file)?);
     if !segment::holds_records(&file, from..bytes)? {
         return Ok(None);
     }
@@ -355,15 +361,23 @@ pub(crate) fn segments(place: &Place) -> io::Result<Vec<Segment>> {
     segment::list(&place.stem)
 }
 
-/// How many bytes the log has, as far as its files tell.
+/// How many bytes the log has, as far as its files tell; fewer by the zeroes that its last record may end with.
 ///
 /// # Errors
 /// When the folder cannot be read.
 pub(crate) fn bytes(place: &Place) -> io::Result<u64> {
     Ok(match segment::list(&place.stem)?.pop() {
-        Some(newest) => newest.start + newest.bytes()?,
+        Some(newest) => newest.start + newest.written()?,
         None => 0,
     })
+}
+
+/// Makes a spare segment of so many bytes, so that what is appended to the next one finds its bytes there. `goes_on` is asked now and then.
+///
+/// # Errors
+/// When it cannot be made; the next segment grows as it is written then.
+pub(crate) fn make_spare(place: &Place, bytes: u64, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+    segment::make_spare(&place.stem, bytes, goes_on)
 }
 
 /// Compresses every full segment that is not yet, the oldest first: all but the newest, which is appended to. `goes_on` is asked now and then.

@@ -10,6 +10,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::segment;
+
 /// Bytes of the segment that one frame holds: what reading one body unpacks.
 const FRAME_BYTES: usize = 64 * 1024;
 /// zstd's fastest ordinary level: six times smaller at 500 MB a second; higher ones take twice as long for a tenth more.
@@ -60,7 +62,15 @@ impl Stored {
         Frames::open(file).map(Self::Compressed)
     }
 
-    /// How many bytes the segment has.
+    /// How many bytes of the segment were written: see [`segment::written`].
+    pub(super) fn written(&self) -> io::Result<u64> {
+        match self {
+            Self::Plain(file) => segment::written(file),
+            Self::Compressed(frames) => Ok(frames.bytes),
+        }
+    }
+
+    /// How many bytes the segment has, with those that it was made with and that no record has yet.
     pub(super) fn bytes(&self) -> io::Result<u64> {
         match self {
             Self::Plain(file) => Ok(file.metadata()?.len()),

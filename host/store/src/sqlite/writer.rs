@@ -25,7 +25,6 @@ use rusqlite::Connection;
 use tollgate_core::secret::Secret;
 
 use super::checkpointer::{Checkpointer, checkpoint_failed};
-use super::compressor::Compressor;
 use super::fault::Fault;
 use super::files::{SoleUse, StorePath};
 use super::head::ChainHead;
@@ -36,6 +35,7 @@ use super::recovery::{self, Recovered};
 use super::shared::Shared;
 use super::transaction::{Memory, Transaction};
 use super::unfinished;
+use super::upkeep::Upkeep;
 use crate::StoreError;
 use crate::log::{Applied, Contents, Group, Kind, Leaves, Log, Recording};
 use crate::queue::{self, Done, Message, Queue, Work, answer_all};
@@ -49,7 +49,7 @@ const SPACE_ASKED_PAGES: u64 = 64;
 const BEHIND_AGAIN: Duration = Duration::from_millis(250);
 /// How long a record may be on no disk that nobody had to wait for.
 const UNSYNCED_MAX: Duration = Duration::from_secs(1);
-/// The WAL is moved when it has this part of its bound, if the last move is [`MOVED_APART`] ago: whoever waits for a sync of the log waits for what is moved
+/// The WAL is moved when it has grown by this part of its bound, if the last move is [`MOVED_APART`] ago: whoever waits for a sync of the log waits for what is moved
 /// meanwhile, and a little of it often is a shorter wait than all of it now and then. Under load a move takes more at once, which costs less.
 const MOVED_PART: u64 = 8;
 const MOVED_APART: Duration = Duration::from_millis(500);
@@ -73,6 +73,8 @@ pub(super) struct WriterBounds {
     pub(super) memory: MemoryBounds,
     /// Of a new store.
     pub(super) layout: Layout,
+    /// Of the log.
+    pub(super) segment_bytes: u64,
 }
 
 impl Writer {
@@ -104,7 +106,12 @@ impl Writer {
             connection: Recording::new(connection, &texts),
             log,
             contents: Arc::clone(contents),
-            compressor: Compressor::start(path, crate::log::Place::new(path.log(), key), Arc::clone(contents))?,
+            upkeep: Upkeep::start(
+                path,
+                crate::log::Place::new(path.log(), key),
+                bounds.segment_bytes,
+                Arc::clone(contents),
+            )?,
             memory,
             shared: Arc::clone(&shared),
             waiting,
@@ -124,7 +131,8 @@ impl Writer {
                 pages: wal_pages,
                 pages_max: (bounds.wal_bytes_max / page_bytes).max(1),
                 next_try: 0,
-                carried_at: None,
+                moved: 0,
+                is_last_move: false,
                 last_move: Instant::now(),
                 page_bytes,
                 asked_at: 0,
@@ -213,7 +221,7 @@ struct Thread {
     log: Log,
     /// The log, to be read.
     contents: Arc<Contents>,
-    compressor: Compressor,
+    upkeep: Upkeep,
     memory: Memory,
     shared: Arc<Shared>,
     waiting: Receiver<Message>,
@@ -289,8 +297,10 @@ struct WalSize {
     pages_max: u64,
     /// No checkpoint is tried below this many pages: set when readers kept the last one from finishing.
     next_try: u64,
-    /// How long it was when the checkpointer was asked for it: the writer moves the rest.
-    carried_at: Option<u64>,
+    /// How long it was when the checkpointer was asked for it last.
+    moved: u64,
+    /// Whether that was at the bound: then the writer moves the rest.
+    is_last_move: bool,
     /// When the checkpointer was asked last.
     last_move: Instant,
     page_bytes: u64,
@@ -329,7 +339,7 @@ impl Thread {
             self.finish_what_is_due();
         }
         self.checkpointer.stop();
-        self.compressor.stop();
+        self.upkeep.stop();
         // What could not be committed is in the log.
         let committed = self.shared.fatal.get().is_none() && self.catch_up().and_then(|()| self.commit()).is_ok();
         if committed
@@ -474,8 +484,8 @@ impl Thread {
     ) -> Result<Done, Fault> {
         let (facts_at, is_new_segment) = self.log.begin().map_err(Fault::Io)?;
         self.connection.begin(is_new_segment);
-        if is_new_segment {
-            self.compressor.ask();
+        if is_new_segment && self.log.start() > 0 {
+            self.upkeep.ask();
         }
         if self.open.is_none() {
             self.connection.apart().prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -695,39 +705,41 @@ impl Thread {
         self.shared.fail_for_good(&self.path.text, detail)
     }
 
-    /// Moves the WAL into the file when it has grown over its bound, or over a part of it and it was not moved lately: most of it beside the writer, which waits
-    /// for the checkpointer when the WAL comes close to twice its bound. A reader can keep the WAL from being emptied ([`Thread::note_pin`] says who); then it is
-    /// tried again after another quarter. From four times the bound on, readers are waited for a little, once per bound's worth of growth: short reads that
-    /// overlap for ever would keep the WAL growing for ever.
+    /// Has the WAL moved into the file, a part of its bound after the other, beside the writer. At its bound the writer moves what came during the last of these
+    /// itself, so that the WAL begins anew: nobody is answered meanwhile, so it is not done at each. The writer waits for the checkpointer when the WAL comes close to
+    /// twice its bound. A reader can keep the WAL from being emptied ([`Thread::note_pin`] says who); then it is tried again after another quarter. From four times the
+    /// bound on, readers are waited for a little, once per bound's worth of growth: short reads that overlap for ever would keep the WAL growing for ever.
     fn checkpoint_if_due(&mut self) {
         let pages = self.wal.pages.load(Ordering::Relaxed);
         if self.file_would_not_fit(pages) {
             self.truncate_wal();
             return;
         }
-        // The checkpointer moved all of it, and it began anew.
-        self.wal.carried_at.take_if(|at| pages < *at);
-        let enough = match self.wal.carried_at.is_some() || self.wal.last_move.elapsed() >= MOVED_APART {
-            true => (self.wal.pages_max / MOVED_PART).max(1),
-            false => self.wal.pages_max,
-        };
-        if pages < enough.max(self.wal.next_try) {
+        if pages < self.wal.moved {
+            // The checkpointer moved all of it, and it began anew.
+            self.wal.moved = 0;
+            self.wal.is_last_move = false;
+        }
+        let is_full = pages >= self.wal.pages_max.max(self.wal.next_try);
+        let part = (self.wal.pages_max / MOVED_PART).max(1);
+        let is_part_due = pages >= self.wal.moved + part && self.wal.last_move.elapsed() >= MOVED_APART;
+        if !(is_full || is_part_due || self.wal.is_last_move) {
             return;
         }
         if self.checkpointer.is_under_way() {
-            let most = self.wal.carried_at.unwrap_or(0).max(self.wal.pages_max * 3 / 2) + self.wal.pages_max / 4;
+            let most = self.wal.moved.max(self.wal.pages_max * 3 / 2) + self.wal.pages_max / 4;
             if pages < most {
                 return;
             }
             self.checkpointer.wait();
         }
-        if pages >= self.wal.pages_max * 4 {
+        if is_full && pages >= self.wal.pages_max * 4 {
             self.wal.next_try = if self.truncate_wal() {
                 0
             } else {
                 pages + self.wal.pages_max
             };
-        } else if self.wal.carried_at.take().is_some() {
+        } else if std::mem::take(&mut self.wal.is_last_move) {
             self.wal.next_try = match self.checkpoint("PASSIVE") {
                 Some(true) => {
                     self.wal.pages.store(0, Ordering::Relaxed);
@@ -737,7 +749,8 @@ impl Thread {
             };
         } else {
             // If nobody else does it, the writer does at the next look.
-            self.wal.carried_at = Some(pages);
+            self.wal.is_last_move = is_full;
+            self.wal.moved = pages;
             self.wal.last_move = Instant::now();
             self.checkpointer.ask();
         }
@@ -783,7 +796,8 @@ impl Thread {
         let emptied = self.checkpoint("TRUNCATE") == Some(true);
         if emptied {
             self.wal.pages.store(0, Ordering::Relaxed);
-            self.wal.carried_at = None;
+            self.wal.moved = 0;
+            self.wal.is_last_move = false;
         }
         if let Err(fault) = self.wait_for_locks(LOCK_WAIT_MS) {
             checkpoint_failed(fault, &self.path.text, &self.shared);

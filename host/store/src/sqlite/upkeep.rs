@@ -1,4 +1,4 @@
-//! Compresses the log's full segments beside the writer, on a thread that gives way to all others.
+//! Looks after the log's segments beside the writer, on a thread that gives way to all others: makes the spare, and compresses those that are full.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,28 +15,37 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// Steps of niceness below whoever opened the store.
 const NICER: i32 = 15;
 
-/// The thread that compresses.
+/// The thread that does.
 #[derive(Debug)]
-pub(super) struct Compressor {
+pub(super) struct Upkeep {
     asks: Option<SyncSender<()>>,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Compressor {
-    /// What the last process left is compressed at once.
-    pub(super) fn start(path: &StorePath, place: log::Place, contents: Arc<Contents>) -> Result<Self, StoreError> {
+impl Upkeep {
+    /// What the last process left is compressed at once. A spare has `spare_bytes`, and is made only once a segment was full: a host that has little to do
+    /// keeps the room.
+    pub(super) fn start(
+        path: &StorePath,
+        place: log::Place,
+        spare_bytes: u64,
+        contents: Arc<Contents>,
+    ) -> Result<Self, StoreError> {
         let (asks, asked) = sync_channel(1);
         let ends = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new()
-            .name("store-compress".into())
+            .name("store-upkeep".into())
             .spawn({
                 let (path, ends) = (path.text.clone(), Arc::clone(&ends));
                 move || {
                     give_way();
                     let goes_on = || !ends.load(Ordering::Relaxed);
-                    let mut is_behind = false;
+                    let (mut is_behind, mut is_asked) = (false, false);
                     loop {
+                        if is_asked && let Err(error) = log::make_spare(&place, spare_bytes, &goes_on) {
+                            tracing::debug!(path, %error, "no segment of the log is made beforehand; the next one grows as it is written");
+                        }
                         let done = log::compress_full(&place, &contents, &goes_on);
                         // Said once, however often it is tried.
                         if let Err(error) = &done
@@ -50,9 +59,11 @@ impl Compressor {
                             true => asked.recv_timeout(AGAIN),
                             false => asked.recv().map_err(RecvTimeoutError::from),
                         };
-                        if next == Err(RecvTimeoutError::Disconnected) {
-                            return;
-                        }
+                        is_asked = match next {
+                            Ok(()) => true,
+                            Err(RecvTimeoutError::Timeout) => false,
+                            Err(RecvTimeoutError::Disconnected) => return,
+                        };
                     }
                 }
             })
@@ -80,7 +91,7 @@ impl Compressor {
     }
 }
 
-impl Drop for Compressor {
+impl Drop for Upkeep {
     fn drop(&mut self) {
         self.stop();
     }
