@@ -302,7 +302,7 @@ pub(crate) fn write_again(place: &Place, from: u64) -> io::Result<()> {
         .filter(|segment| !segment.is_compressed)
     {
         let file = segment::open_to_append(&segment.path)?;
-        let bytes = segment::written(&file)?;
+        let bytes = stored::written(&file)?;
         if segment.start + bytes < from {
             continue;
         }
@@ -333,7 +333,7 @@ pub(crate) fn set_aside(place: &Place, end: Mark) -> io::Result<Option<PathBuf>>
         return Ok(None);
     };
     let file = File::open(&newest.path)?;
-    let (from, bytes) = (end.position.saturating_sub(newest.start), segment::written(&file)?);
+    let (from, bytes) = (end.position.saturating_sub(newest.start), stored::written(&file)?);
     if !segment::holds_records(&file, from..bytes)? {
         return Ok(None);
     }

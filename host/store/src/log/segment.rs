@@ -341,7 +341,9 @@ pub(super) fn make_spare(stem: &Path, bytes: u64, goes_on: &dyn Fn() -> bool) ->
     if path.exists() || disk.f_bavail.saturating_mul(disk.f_frsize) / SPARES_FREE < bytes {
         return Ok(());
     }
-    let unfinished = path.with_extension("new");
+    let mut unfinished = path.clone().into_os_string();
+    unfinished.push(".new");
+    let unfinished = PathBuf::from(unfinished);
     let opened = |flags: rustix::fs::OFlags| {
         let mut options = super::private();
         options.write(true).create(true).truncate(true);
@@ -376,24 +378,6 @@ pub(super) fn make_spare(stem: &Path, bytes: u64, goes_on: &dyn Fn() -> bool) ->
     fill().inspect_err(|_| {
         let _ = std::fs::remove_file(&unfinished);
     })
-}
-
-/// How many bytes of a plain segment's file are more than the zeroes that it was made of: all its records, but for the zeroes that the last one may end with.
-pub(super) fn written(file: &File) -> io::Result<u64> {
-    const PIECE: usize = 64 * 1024;
-    let mut end = file.metadata()?.len();
-    let (mut piece, zeroes) = (vec![0; PIECE], vec![0; PIECE]);
-    while end > 0 {
-        let length = PIECE.min(usize::try_from(end).unwrap_or(PIECE));
-        let begin = end - length as u64;
-        file.read_exact_at(&mut piece[..length], begin)?;
-        if piece[..length] != zeroes[..length] {
-            let last = piece[..length].iter().rposition(|byte| *byte != 0);
-            return Ok(begin + last.map_or(0, |at| at as u64 + 1));
-        }
-        end = begin;
-    }
-    Ok(0)
 }
 
 fn header(sealer: &Sealer, before: Mark) -> [u8; HEADER_BYTES as usize] {

@@ -167,7 +167,9 @@ async fn i4_the_next_segment_is_made_beforehand_and_a_death_at_any_step_loses_no
         let spare_of_it = died.path().with_file_name(spare.file_name().unwrap());
         assert_eq!(written(segments(&died).last().unwrap()), (bytes, last));
         match step {
-            "the spare is half made" => std::fs::write(spare_of_it.with_extension("new"), [0; 100]).unwrap(),
+            "the spare is half made" => {
+                std::fs::write(format!("{}.new", spare_of_it.display()), [0; 100]).unwrap();
+            }
             "it has a header and its old name" => {
                 let mut begun = vec![0; SEGMENT_BYTES as usize];
                 begun[..80].copy_from_slice(&whole[..80]);
