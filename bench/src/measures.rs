@@ -531,9 +531,13 @@ fn listed(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<(
             "round {round} of {}: {PACED_PER_SECOND} events per second, and nobody, ten people, somebody without end asks for lists",
             plan.listed_rounds
         ));
-        // Each begins in its turn: what the one before left to be done is nobody's more often than another's.
-        let turns = lists::Asking::ALL.into_iter().cycle().skip(round);
-        for asking in turns.take(lists::Asking::ALL.len()) {
+        // In each of their orders in turn: what the one before left to be done, on the disk above all, is nobody's more often than another's.
+        let mut turns = lists::Asking::ALL;
+        turns.rotate_left(round % lists::Asking::ALL.len());
+        if round % 2 == 0 {
+            turns.reverse();
+        }
+        for asking in turns {
             let is_over = AtomicBool::new(false);
             let (latencies, pages) = std::thread::scope(|scope| {
                 let asks =
