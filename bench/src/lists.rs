@@ -60,6 +60,7 @@ impl Asking {
 
 /// How many lists a second were asked for without end.
 pub(super) const ASKED_PER_SECOND: &str = "lists without end: per second";
+/// Between an answer and the next question of somebody who asks without end.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How many receipts the store had by then.
 pub(super) const RECEIPTS: &str = "receipts";

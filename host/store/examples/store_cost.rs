@@ -146,10 +146,7 @@ fn restart(mut arguments: impl Iterator<Item = String>) {
     timed("start", &mut || {
         store = Some(SqliteStore::open(&path, OpenOptions::default()).unwrap())
     });
-    let full = |path: std::path::PathBuf| {
-        let name = path.to_str().unwrap();
-        name.contains("-log-") && !name.contains("spare") && path.extension().is_none()
-    };
+    let full = |path: std::path::PathBuf| path.to_str().unwrap().contains("-log-") && path.extension().is_none();
     timed("until all full segments are compressed", &mut || {
         let plain = || {
             std::fs::read_dir(place.path())

@@ -117,8 +117,8 @@ impl Log {
         }
         let (start, path, file) = match segments.pop() {
             // It is full, and the index that came with it knows of no later one: what is restored from a backup may end so.
-            Some(segment) if segment.is_compressed && segment.start + segment.written()? == end.position => {
-                let (path, file) = segment::create(&place.stem, &place.sealer, end, bounds.segment_bytes)?;
+            Some(segment) if segment.is_compressed && segment.start + segment.bytes()? == end.position => {
+                let (path, file) = segment::create(&place.stem, &place.sealer, end)?;
                 (end.position, path, file)
             }
             Some(segment) if segment.start <= end.position && !segment.is_compressed => {
@@ -136,7 +136,7 @@ impl Log {
                 )));
             }
             None => {
-                let (path, file) = segment::create(&place.stem, &place.sealer, end, bounds.segment_bytes)?;
+                let (path, file) = segment::create(&place.stem, &place.sealer, end)?;
                 (end.position, path, file)
             }
         };
@@ -171,12 +171,7 @@ impl Log {
         let is_full = self.end.position - self.start >= self.bounds.segment_bytes;
         if is_full {
             self.sync()?;
-            let (path, file) = segment::create(
-                &self.place.stem,
-                &self.place.sealer,
-                self.end,
-                self.bounds.segment_bytes,
-            )?;
+            let (path, file) = segment::create(&self.place.stem, &self.place.sealer, self.end)?;
             self.start = self.end.position;
             self.path = path;
             self.file = file;
@@ -302,7 +297,7 @@ pub(crate) fn write_again(place: &Place, from: u64) -> io::Result<()> {
         .filter(|segment| !segment.is_compressed)
     {
         let file = segment::open_to_append(&segment.path)?;
-        let bytes = stored::written(&file)?;
+        let bytes = file.metadata()?.len();
         if segment.start + bytes < from {
             continue;
         }
@@ -315,9 +310,8 @@ pub(crate) fn write_again(place: &Place, from: u64) -> io::Result<()> {
             at += length as u64;
         }
         // The same for its size.
-        let length = file.metadata()?.len();
-        file.set_len(length + 1)?;
-        file.set_len(length)?;
+        file.set_len(bytes + 1)?;
+        file.set_len(bytes)?;
         file.sync_all()?;
     }
     segment::sync_folder(&place.stem)
@@ -333,7 +327,7 @@ pub(crate) fn set_aside(place: &Place, end: Mark) -> io::Result<Option<PathBuf>>
         return Ok(None);
     };
     let file = File::open(&newest.path)?;
-    let (from, bytes) = (end.position.saturating_sub(newest.start), stored::written(&file)?);
+    let (from, bytes) = (end.position.saturating_sub(newest.start), file.metadata()?.len());
     if !segment::holds_records(&file, from..bytes)? {
         return Ok(None);
     }
@@ -361,23 +355,15 @@ pub(crate) fn segments(place: &Place) -> io::Result<Vec<Segment>> {
     segment::list(&place.stem)
 }
 
-/// How many bytes the log has, as far as its files tell; fewer by the zeroes that its last record may end with.
+/// How many bytes the log has, as far as its files tell.
 ///
 /// # Errors
 /// When the folder cannot be read.
 pub(crate) fn bytes(place: &Place) -> io::Result<u64> {
     Ok(match segment::list(&place.stem)?.pop() {
-        Some(newest) => newest.start + newest.written()?,
+        Some(newest) => newest.start + newest.bytes()?,
         None => 0,
     })
-}
-
-/// Makes a spare segment of so many bytes, so that what is appended to the next one finds its bytes there. `goes_on` is asked now and then.
-///
-/// # Errors
-/// When it cannot be made; the next segment grows as it is written then.
-pub(crate) fn make_spare(place: &Place, bytes: u64, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
-    segment::make_spare(&place.stem, bytes, goes_on)
 }
 
 /// Compresses every full segment that is not yet, the oldest first: all but the newest, which is appended to. `goes_on` is asked now and then.

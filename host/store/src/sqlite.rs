@@ -9,6 +9,7 @@
 mod audit;
 mod backup;
 mod checkpointer;
+mod compressor;
 mod connection;
 mod files;
 pub(crate) mod copy;
@@ -20,7 +21,7 @@ mod recovery;
 mod remade;
 mod shared;
 mod state;
-mod upkeep;
+mod wal;
 mod writer;
 
 use std::path::Path;
@@ -165,7 +166,6 @@ impl SqliteStore {
                 recent_bytes_max: options.recent_bytes_max,
             },
             layout: options.layout,
-            segment_bytes: of_log.segment_bytes,
         };
         let contents = Arc::new(Contents::new(path.log()));
         let writer = Writer::start(connection, recovered, sole_use, &path, &receipt_key, &contents, bounds)?;

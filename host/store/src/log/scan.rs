@@ -73,16 +73,8 @@ impl Scan {
         scan.mark = applied.last;
         let record = scan.record(Bodies::AreNotRead)?;
         if record.is_none_or(|record| record.end != end) {
-            let start = scan.segments.get(at).map_or(0, |segment| segment.start);
-            let of = |bytes: fn(&Stored) -> io::Result<u64>| scan.file.as_ref().and_then(|file| bytes(file).ok());
-            let (bytes, written) = (of(Stored::bytes).unwrap_or(0), of(Stored::written).unwrap_or(0));
-            // Where nothing of the record stands, what was made beforehand is not to be taken for another history.
-            let reaches = start
-                + if start + written > applied.last.position {
-                    bytes
-                } else {
-                    written
-                };
+            let found = scan.file.as_ref().and_then(|file| file.bytes().ok()).unwrap_or(0);
+            let reaches = scan.segments.get(at).map_or(0, |segment| segment.start) + found;
             return Err(trouble(match reaches < end.position {
                 true => format!(
                     "{} ends at {reaches}, but the index was made from what came up to {}: part of the log is lost",

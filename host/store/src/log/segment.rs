@@ -4,11 +4,10 @@
 //! which it begins, in hexadecimal, so that the order of names is the order of segments.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -26,15 +25,6 @@ pub(crate) const HEADER_BYTES: u64 = 8 + 8 + 32 + 32;
 pub(super) const RECORD_BYTES: u64 = 4 + 3 * 4 + 4 + 32;
 /// What a compressed segment's name ends with.
 const COMPRESSED: &str = ".zst";
-/// What the spare segment has in place of a position.
-const SPARE: &str = "spare";
-/// The spare is written in pieces of so many bytes with a pause behind each, so that nobody's sync waits for more than one: 16 MB a second at most.
-const SPARE_PIECE_BYTES: usize = 256 * 1024;
-const SPARE_PAUSE: Duration = Duration::from_millis(16);
-/// What writing past the kernel's memory asks of addresses and lengths.
-const ALIGNED: usize = 4096;
-/// A spare is made where the disk has room for so many of it: room is for events first.
-const SPARES_FREE: u64 = 16;
 /// HMAC-SHA-256 of a record and the seal before it.
 pub(crate) type Seal = [u8; 32];
 
@@ -230,12 +220,12 @@ impl Segment {
         }
     }
 
-    /// Bytes of the segment that were written, its header included.
+    /// Bytes of the segment, its header included.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub(super) fn written(&self) -> io::Result<u64> {
-        self.open()?.written()
+    pub(super) fn bytes(&self) -> io::Result<u64> {
+        self.open()?.bytes()
     }
 }
 
@@ -288,96 +278,25 @@ fn path_of(stem: &Path, start: u64) -> PathBuf {
     path.into()
 }
 
-/// Makes the segment that begins at `end`, durably, name and all: of the spare, where there is one that has at most `bytes`.
-pub(super) fn create(stem: &Path, sealer: &Sealer, end: Mark, bytes: u64) -> io::Result<(PathBuf, File)> {
+/// Makes the segment that begins at `end`, durably, name and all.
+pub(super) fn create(stem: &Path, sealer: &Sealer, end: Mark) -> io::Result<(PathBuf, File)> {
     let path = path_of(stem, end.position);
-    let spare = open_to_append(&spare_path(stem)).ok();
-    let spare = spare.filter(|file| file.metadata().is_ok_and(|metadata| metadata.len() <= bytes));
-    let (made_at, file) = match spare {
-        Some(file) => (spare_path(stem), file),
-        None => {
-            let file = super::private()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&path)?;
-            (path.clone(), file)
-        }
-    };
+    let mut file = super::private()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)?;
     let made = file
-        .write_all_at(&header(sealer, end), 0)
+        .write_all(&header(sealer, end))
         .and_then(|()| file.sync_all())
-        .and_then(|()| match made_at == path {
-            true => Ok(()),
-            false => std::fs::rename(&made_at, &path),
-        })
         .and_then(|()| sync_folder(stem));
     if let Err(error) = made {
         // Half of a header would be taken for damage.
-        let _ = std::fs::remove_file(&made_at);
         let _ = std::fs::remove_file(&path);
         return Err(error);
     }
     Ok((path, file))
-}
-
-fn spare_path(stem: &Path) -> PathBuf {
-    let mut path = stem.as_os_str().to_owned();
-    path.push(SPARE);
-    path.into()
-}
-
-/// Makes the spare, a file of so many zeroes that becomes the next segment, durably; nothing where there is one, or the disk has little room.
-///
-/// A sync of a file that grows waits for the file system's journal, and so for what others wrote: beside a checkpoint of the index the slowest of a hundred took
-/// 10 to 14 ms here. Where the bytes are there already, the journal has nothing to write, and it took 6 to 10.
-pub(super) fn make_spare(stem: &Path, bytes: u64, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
-    let path = spare_path(stem);
-    if bytes < ALIGNED as u64 {
-        return Ok(());
-    }
-    let disk = rustix::fs::statvfs(folder_of(stem))?;
-    if path.exists() || disk.f_bavail.saturating_mul(disk.f_frsize) / SPARES_FREE < bytes {
-        return Ok(());
-    }
-    let mut unfinished = path.clone().into_os_string();
-    unfinished.push(".new");
-    let unfinished = PathBuf::from(unfinished);
-    let opened = |flags: rustix::fs::OFlags| {
-        let mut options = super::private();
-        options.write(true).create(true).truncate(true);
-        options.custom_flags(flags.bits().cast_signed()).open(&unfinished)
-    };
-    // Past the kernel's memory, so that no piece needs a sync of its own: those of the log would stand in line behind each. Some file systems cannot.
-    let (file, is_direct) = match opened(rustix::fs::OFlags::DIRECT) {
-        Ok(file) => (file, true),
-        Err(_) => (opened(rustix::fs::OFlags::empty())?, false),
-    };
-    let memory = vec![0; SPARE_PIECE_BYTES + ALIGNED];
-    let zeroes = &memory[memory.as_ptr().align_offset(ALIGNED)..][..SPARE_PIECE_BYTES];
-    let bytes = bytes - bytes % ALIGNED as u64;
-    let fill = || {
-        let mut at = 0;
-        while at < bytes {
-            if !goes_on() {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            let length = zeroes.len().min(usize::try_from(bytes - at).unwrap_or(zeroes.len()));
-            file.write_all_at(&zeroes[..length], at)?;
-            if !is_direct {
-                file.sync_data()?;
-            }
-            at += length as u64;
-            std::thread::sleep(SPARE_PAUSE);
-        }
-        file.sync_all()?;
-        std::fs::rename(&unfinished, &path)?;
-        sync_folder(stem)
-    };
-    fill().inspect_err(|_| {
-        let _ = std::fs::remove_file(&unfinished);
-    })
 }
 
 fn header(sealer: &Sealer, before: Mark) -> [u8; HEADER_BYTES as usize] {
@@ -470,7 +389,7 @@ mod tests {
             position: 0x1234,
             seal: [9; 32],
         };
-        let (path, file) = create(&folder.path().join("log-"), &sealer, before, 0).unwrap();
+        let (path, file) = create(&folder.path().join("log-"), &sealer, before).unwrap();
         assert_eq!(list(&folder.path().join("log-")).unwrap()[0].start, before.position);
         let stored = Stored::Plain(file.try_clone().unwrap());
         let read = |start| read_header(&stored, start, &sealer).unwrap();

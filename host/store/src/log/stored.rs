@@ -60,15 +60,7 @@ impl Stored {
         Frames::open(file).map(Self::Compressed)
     }
 
-    /// How many bytes of the segment were written: see [`written`].
-    pub(super) fn written(&self) -> io::Result<u64> {
-        match self {
-            Self::Plain(file) => written(file),
-            Self::Compressed(frames) => Ok(frames.bytes),
-        }
-    }
-
-    /// How many bytes the segment has, with those that it was made with and that no record has yet.
+    /// How many bytes the segment has.
     pub(super) fn bytes(&self) -> io::Result<u64> {
         match self {
             Self::Plain(file) => Ok(file.metadata()?.len()),
@@ -86,24 +78,6 @@ impl Stored {
             Self::Compressed(frames) => frames.read_exact_at(bytes, at),
         }
     }
-}
-
-/// How many bytes of a plain segment's file are more than the zeroes that it was made of: all its records, but for the zeroes that the last one may end with.
-pub(super) fn written(file: &File) -> io::Result<u64> {
-    const PIECE: usize = 64 * 1024;
-    let mut end = file.metadata()?.len();
-    let (mut piece, zeroes) = (vec![0; PIECE], vec![0; PIECE]);
-    while end > 0 {
-        let length = PIECE.min(usize::try_from(end).unwrap_or(PIECE));
-        let begin = end - length as u64;
-        file.read_exact_at(&mut piece[..length], begin)?;
-        if piece[..length] != zeroes[..length] {
-            let last = piece[..length].iter().rposition(|byte| *byte != 0);
-            return Ok(begin + last.map_or(0, |at| at as u64 + 1));
-        }
-        end = begin;
-    }
-    Ok(0)
 }
 
 impl Frames {

@@ -17,7 +17,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use rusqlite::Connection;
 use tollgate_core::secret::Secret;
 
 use super::checkpointer::{Checkpointer, checkpoint_failed};
+use super::compressor::Compressor;
 use super::fault::Fault;
 use super::files::{SoleUse, StorePath};
 use super::head::ChainHead;
@@ -35,7 +36,7 @@ use super::recovery::{self, Recovered};
 use super::shared::Shared;
 use super::transaction::{Memory, Transaction};
 use super::unfinished;
-use super::upkeep::Upkeep;
+use super::wal::{Due, Wal};
 use crate::StoreError;
 use crate::log::{Applied, Contents, Group, Kind, Leaves, Log, Recording};
 use crate::queue::{self, Done, Message, Queue, Work, answer_all};
@@ -43,16 +44,10 @@ use crate::sql::params;
 
 /// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
 const CONFIGS_REMEMBERED_MAX: usize = 4096;
-/// The disk is asked for its space again after so many pages of WAL.
-const SPACE_ASKED_PAGES: u64 = 64;
 /// After how long an index that could not follow the log tries again, if nobody makes it before.
 const BEHIND_AGAIN: Duration = Duration::from_millis(250);
 /// How long a record may be on no disk that nobody had to wait for.
 const UNSYNCED_MAX: Duration = Duration::from_secs(1);
-/// The WAL is moved when it has grown by this part of its bound, if the last move is [`MOVED_APART`] ago: whoever waits for a sync of the log waits for what is moved
-/// meanwhile, and a little of it often is a shorter wait than all of it now and then. Under load a move takes more at once, which costs less.
-const MOVED_PART: u64 = 8;
-const MOVED_APART: Duration = Duration::from_millis(500);
 /// A truncating checkpoint waits this long for readers before it lets them be. Writers wait meanwhile.
 const TRUNCATE_WAIT_MS: u64 = 50;
 
@@ -73,8 +68,6 @@ pub(super) struct WriterBounds {
     pub(super) memory: MemoryBounds,
     /// Of a new store.
     pub(super) layout: Layout,
-    /// Of the log.
-    pub(super) segment_bytes: u64,
 }
 
 impl Writer {
@@ -93,11 +86,11 @@ impl Writer {
             .and_then(|receipts| Memory::load(&connection, receipts))
             .map_err(|fault| path.opening(fault))?;
         let shared = Arc::new(Shared::default());
-        let wal_pages = Arc::new(AtomicU64::new(0));
-        let hook_pages = Arc::clone(&wal_pages);
+        let wal = Wal::new(bounds.wal_bytes_max, page_bytes, Instant::now());
+        let length = wal.length();
         connection
             .wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
-                hook_pages.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+                length.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
                 Ok(())
             }))
             .map_err(|error| path.opening(error.into()))?;
@@ -106,12 +99,7 @@ impl Writer {
             connection: Recording::new(connection, &texts),
             log,
             contents: Arc::clone(contents),
-            upkeep: Upkeep::start(
-                path,
-                crate::log::Place::new(path.log(), key),
-                bounds.segment_bytes,
-                Arc::clone(contents),
-            )?,
+            compressor: Compressor::start(path, crate::log::Place::new(path.log(), key), Arc::clone(contents))?,
             memory,
             shared: Arc::clone(&shared),
             waiting,
@@ -127,16 +115,7 @@ impl Writer {
             place: Place::of(path).map_err(|error| path.cannot_open(error))?,
             batch_max: bounds.batch_max.max(1),
             commit_max: bounds.commit_max,
-            wal: WalSize {
-                pages: wal_pages,
-                pages_max: (bounds.wal_bytes_max / page_bytes).max(1),
-                next_try: 0,
-                moved: 0,
-                is_last_move: false,
-                last_move: Instant::now(),
-                page_bytes,
-                asked_at: 0,
-            },
+            wal,
             pin: None,
         };
         thread.begin(bounds.layout)?;
@@ -221,7 +200,7 @@ struct Thread {
     log: Log,
     /// The log, to be read.
     contents: Arc<Contents>,
-    upkeep: Upkeep,
+    compressor: Compressor,
     memory: Memory,
     shared: Arc<Shared>,
     waiting: Receiver<Message>,
@@ -242,7 +221,7 @@ struct Thread {
     bounds: MemoryBounds,
     batch_max: usize,
     commit_max: Duration,
-    wal: WalSize,
+    wal: Wal,
     /// A reader keeps the WAL from being emptied.
     pin: Option<Pin>,
 }
@@ -290,24 +269,6 @@ fn file_id(path: &Path) -> std::io::Result<FileId> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// How long the WAL is, as the last commit reported it.
-struct WalSize {
-    /// Zero when all of it is in the file: the next commit begins it anew.
-    pages: Arc<AtomicU64>,
-    pages_max: u64,
-    /// No checkpoint is tried below this many pages: set when readers kept the last one from finishing.
-    next_try: u64,
-    /// How long it was when the checkpointer was asked for it last.
-    moved: u64,
-    /// Whether that was at the bound: then the writer moves the rest.
-    is_last_move: bool,
-    /// When the checkpointer was asked last.
-    last_move: Instant,
-    page_bytes: u64,
-    /// How long it was when the disk was last asked for its space.
-    asked_at: u64,
-}
-
 /// Makes a panic of the writer thread fatal instead of silent.
 struct PanicIsFatal(Arc<Shared>);
 
@@ -339,7 +300,7 @@ impl Thread {
             self.finish_what_is_due();
         }
         self.checkpointer.stop();
-        self.upkeep.stop();
+        self.compressor.stop();
         // What could not be committed is in the log.
         let committed = self.shared.fatal.get().is_none() && self.catch_up().and_then(|()| self.commit()).is_ok();
         if committed
@@ -484,8 +445,8 @@ impl Thread {
     ) -> Result<Done, Fault> {
         let (facts_at, is_new_segment) = self.log.begin().map_err(Fault::Io)?;
         self.connection.begin(is_new_segment);
-        if is_new_segment && self.log.start() > 0 {
-            self.upkeep.ask();
+        if is_new_segment {
+            self.compressor.ask();
         }
         if self.open.is_none() {
             self.connection.apart().prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -615,8 +576,7 @@ impl Thread {
 
     /// Says who keeps the WAL from being emptied, when it has grown to what only a reader can make of it.
     fn note_pin(&mut self) {
-        let bytes = self.wal.pages.load(Ordering::Relaxed) * self.wal.page_bytes;
-        let bound = self.wal.pages_max * self.wal.page_bytes;
+        let (bytes, bound) = (self.wal.bytes(), self.wal.bytes_max());
         self.shared.wal_bytes.store(bytes, Ordering::Relaxed);
         if bytes < bound * 2 {
             if let Some(pin) = self.pin.take() {
@@ -627,7 +587,7 @@ impl Thread {
             return;
         }
         // Only what kept a checkpoint from its end is a pin, and the checkpointer's own is not meant.
-        if self.wal.next_try == 0 || self.checkpointer.is_under_way() {
+        if !self.wal.is_kept() || self.checkpointer.is_under_way() {
             return;
         }
         let pin = self.pin.get_or_insert_with(Pin::new);
@@ -705,54 +665,30 @@ impl Thread {
         self.shared.fail_for_good(&self.path.text, detail)
     }
 
-    /// Has the WAL moved into the file, a part of its bound after the other, beside the writer. At its bound the writer moves what came during the last of these
-    /// itself, so that the WAL begins anew: nobody is answered meanwhile, so it is not done at each. The writer waits for the checkpointer when the WAL comes close to
-    /// twice its bound. A reader can keep the WAL from being emptied ([`Thread::note_pin`] says who); then it is tried again after another quarter. From four times the
-    /// bound on, readers are waited for a little, once per bound's worth of growth: short reads that overlap for ever would keep the WAL growing for ever.
+    /// Has the WAL moved into the file where that is due. A reader can keep it from being emptied: [`Thread::note_pin`] says who.
     fn checkpoint_if_due(&mut self) {
-        let pages = self.wal.pages.load(Ordering::Relaxed);
-        if self.file_would_not_fit(pages) {
+        if self.file_would_not_fit() {
             self.truncate_wal();
             return;
         }
-        if pages < self.wal.moved {
-            // The checkpointer moved all of it, and it began anew.
-            self.wal.moved = 0;
-            self.wal.is_last_move = false;
-        }
-        let is_full = pages >= self.wal.pages_max.max(self.wal.next_try);
-        let part = (self.wal.pages_max / MOVED_PART).max(1);
-        let is_part_due = pages >= self.wal.moved + part && self.wal.last_move.elapsed() >= MOVED_APART;
-        if !(is_full || is_part_due || self.wal.is_last_move) {
-            return;
-        }
-        if self.checkpointer.is_under_way() {
-            let most = self.wal.moved.max(self.wal.pages_max * 3 / 2) + self.wal.pages_max / 4;
-            if pages < most {
-                return;
-            }
+        let due = self.wal.due(self.checkpointer.is_under_way(), Instant::now());
+        if due != Due::Nothing {
             self.checkpointer.wait();
         }
-        if is_full && pages >= self.wal.pages_max * 4 {
-            self.wal.next_try = if self.truncate_wal() {
-                0
-            } else {
-                pages + self.wal.pages_max
-            };
-        } else if std::mem::take(&mut self.wal.is_last_move) {
-            self.wal.next_try = match self.checkpoint("PASSIVE") {
-                Some(true) => {
-                    self.wal.pages.store(0, Ordering::Relaxed);
-                    0
+        match due {
+            Due::Nothing => {}
+            Due::Move => {
+                self.checkpointer.ask();
+            }
+            Due::MoveRest => match self.checkpoint("PASSIVE") {
+                Some(true) => self.wal.is_empty_now(),
+                Some(false) | None => self.wal.is_kept_now(4),
+            },
+            Due::Empty => {
+                if !self.truncate_wal() {
+                    self.wal.is_kept_now(1);
                 }
-                Some(false) | None => pages + self.wal.pages_max / 4,
-            };
-        } else {
-            // If nobody else does it, the writer does at the next look.
-            self.wal.is_last_move = is_full;
-            self.wal.moved = pages;
-            self.wal.last_move = Instant::now();
-            self.checkpointer.ask();
+            }
         }
     }
 
@@ -765,17 +701,12 @@ impl Thread {
             .ok()
     }
 
-    /// Whether the disk has less space than the file could need to take in the WAL. Past that point a checkpoint could fail, and
-    /// only a checkpoint gives the WAL's space back. Asked after every few pages.
-    fn file_would_not_fit(&mut self, pages: u64) -> bool {
-        if pages >= self.wal.asked_at && pages < self.wal.asked_at + SPACE_ASKED_PAGES {
-            return false;
-        }
-        self.wal.asked_at = pages;
+    /// Whether the disk has less space than the file could need to take in the WAL. Asked after every few pages.
+    fn file_would_not_fit(&mut self) -> bool {
         // Where the disk does not say, a full one is noticed when it is full.
-        rustix::fs::statvfs(&self.place.database).is_ok_and(|disk| {
-            let may_come = 2 * SPACE_ASKED_PAGES;
-            disk.f_bavail.saturating_mul(disk.f_frsize) < (pages + may_come) * self.wal.page_bytes
+        self.wal.space_to_ask_for().is_some_and(|bytes| {
+            let disk = rustix::fs::statvfs(&self.place.database);
+            disk.is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < bytes)
         })
     }
 
@@ -783,7 +714,7 @@ impl Thread {
     fn wal_made_room(&mut self) -> bool {
         // A transaction under way keeps the WAL.
         let _ = self.catch_up().and_then(|()| self.commit());
-        self.wal.pages.load(Ordering::Relaxed) > 0 && self.truncate_wal()
+        self.wal.bytes() > 0 && self.truncate_wal()
     }
 
     /// Returns whether the WAL is empty now.
@@ -795,9 +726,7 @@ impl Thread {
         }
         let emptied = self.checkpoint("TRUNCATE") == Some(true);
         if emptied {
-            self.wal.pages.store(0, Ordering::Relaxed);
-            self.wal.moved = 0;
-            self.wal.is_last_move = false;
+            self.wal.is_empty_now();
         }
         if let Err(fault) = self.wait_for_locks(LOCK_WAIT_MS) {
             checkpoint_failed(fault, &self.path.text, &self.shared);

@@ -1,5 +1,4 @@
-//! What happens to the log's segments besides appending: the next one is made beforehand, full ones are compressed. The same is read, whatever was under way when
-//! the process ended; and backups share them.
+//! Full segments of the log, compressed: the same is read, whatever was under way when the process ended; and backups that share them.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -15,17 +14,14 @@ const SEGMENT_BYTES: u64 = 16 * 1024;
 /// With bodies of 3 KB: a dozen segments.
 const EVENTS: usize = 60;
 
-fn options() -> OpenOptions {
-    OpenOptions {
+fn place() -> Sqlite {
+    Sqlite::with(OpenOptions {
         log_segment_bytes: SEGMENT_BYTES,
         keys_in_memory_max: 20,
         recent_bytes_max: 0,
         ..OpenOptions::default()
-    }
-}
-
-fn place() -> Sqlite {
-    Sqlite::with(options()).quick()
+    })
+    .quick()
 }
 
 fn event(id: usize) -> Sent {
@@ -43,11 +39,7 @@ async fn admit(store: &SqliteStore, ids: std::ops::Range<usize>) {
 fn segments(place: &Sqlite) -> Vec<PathBuf> {
     let folder = place.path().parent().unwrap().to_owned();
     let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-    let is_segment = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        name.contains("-log-") && !name.contains("spare")
-    };
-    let mut segments: Vec<_> = files.filter(is_segment).collect();
+    let mut segments: Vec<_> = files.filter(|path| path.to_str().unwrap().contains("-log-")).collect();
     segments.sort();
     segments
 }
@@ -105,94 +97,6 @@ async fn full_segments_are_compressed_and_read_like_plain_ones() {
     assert_holds_all(&place.open(), "after a restart").await;
     std::fs::remove_file(place.path()).unwrap();
     assert_holds_all(&place.open(), "with an index made anew").await;
-}
-
-/// Waits for the spare, and returns where it is.
-fn spare(place: &Sqlite) -> PathBuf {
-    let spare = place.path().with_file_name("tollgate.db-log-spare");
-    let begun = Instant::now();
-    while !spare.exists() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "no spare is made");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    spare
-}
-
-#[tokio::test]
-async fn i4_the_next_segment_is_made_beforehand_and_a_death_at_any_step_loses_nothing() {
-    let place = place();
-    let store = place.open();
-    admit(&store, 0..3).await;
-    assert!(
-        !place.path().with_file_name("tollgate.db-log-spare").exists(),
-        "a store of one segment needs none"
-    );
-    let mut known = 3;
-    while segments(&place).len() < 2 {
-        admit(&store, known..known + 1).await;
-        known += 1;
-    }
-    assert_eq!(spare(&place).metadata().unwrap().len(), SEGMENT_BYTES);
-    let before = segments(&place).len();
-    while segments(&place).len() == before {
-        admit(&store, known..known + 1).await;
-        known += 1;
-    }
-    // Its bytes are there from the beginning.
-    let newest = segments(&place).pop().unwrap();
-    let written = |path: &Path| {
-        let bytes = std::fs::read(path).unwrap();
-        (
-            bytes.len() as u64,
-            bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64,
-        )
-    };
-    let (bytes, last) = written(&newest);
-    assert!(bytes == SEGMENT_BYTES && last < bytes / 2, "{last} of {bytes}");
-    // Who looks on from outside waits for nobody: zeroes are not taken for records that are to come.
-    let looked = Instant::now();
-    let outside = SqliteStore::open_read_only(place.path()).unwrap();
-    assert_eq!(outside.counts().await.unwrap().receipts, known as u64);
-    assert!(looked.elapsed() < Duration::from_secs(2), "{:?}", looked.elapsed());
-
-    let spare = spare(&place);
-    let whole = std::fs::read(&newest).unwrap();
-    for step in [
-        "zeroes are behind the last record",
-        "the spare is half made",
-        "it has a header and its old name",
-        "the index is gone",
-    ] {
-        let died = place.copied_as_it_is(options());
-        let spare_of_it = died.path().with_file_name(spare.file_name().unwrap());
-        assert_eq!(written(segments(&died).last().unwrap()), (bytes, last));
-        match step {
-            "the spare is half made" => {
-                std::fs::write(format!("{}.new", spare_of_it.display()), [0; 100]).unwrap();
-            }
-            "it has a header and its old name" => {
-                let mut begun = vec![0; SEGMENT_BYTES as usize];
-                begun[..80].copy_from_slice(&whole[..80]);
-                std::fs::write(spare_of_it, begun).unwrap();
-            }
-            "the index is gone" => std::fs::remove_file(died.path()).unwrap(),
-            _ => {}
-        }
-        let store = died.open();
-        assert_eq!(store.counts().await.unwrap().receipts, known as u64, "{step}");
-        let kept = std::fs::read_dir(died.path().parent().unwrap()).unwrap();
-        let mut kept = kept.map(|file| file.unwrap().file_name().into_string().unwrap());
-        assert_eq!(
-            kept.find(|name| name.contains("tail")),
-            None,
-            "{step}: zeroes are nobody's history"
-        );
-        admit(&store, known..EVENTS).await;
-        all_compressed(&died);
-        assert_holds_all(&store, step).await;
-        store.close().await;
-        assert_holds_all(&died.open(), step).await;
-    }
 }
 
 /// What a process leaves that dies between any two steps of compressing a segment.

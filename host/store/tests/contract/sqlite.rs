@@ -67,8 +67,7 @@ impl Sqlite {
             .map(|file| file.unwrap().path());
         let is_of_log = |path: &PathBuf| {
             let name = path.file_name().unwrap().to_str().unwrap();
-            (name.starts_with("tollgate.db-log-") && !name.contains("spare"))
-                || ["tollgate.db-key", "tollgate.db-begun"].contains(&name)
+            name.starts_with("tollgate.db-log-") || ["tollgate.db-key", "tollgate.db-begun"].contains(&name)
         };
         let mut files: Vec<_> = files.filter(is_of_log).collect();
         files.sort();

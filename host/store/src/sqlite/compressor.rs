@@ -1,4 +1,4 @@
-//! Looks after the log's segments beside the writer, on a thread that gives way to all others: makes the spare, and compresses those that are full.
+//! Compresses the log's full segments beside the writer, on a thread that gives way to all others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,37 +15,28 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// Steps of niceness below whoever opened the store.
 const NICER: i32 = 15;
 
-/// The thread that does.
+/// The thread that compresses.
 #[derive(Debug)]
-pub(super) struct Upkeep {
+pub(super) struct Compressor {
     asks: Option<SyncSender<()>>,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Upkeep {
-    /// What the last process left is compressed at once. A spare has `spare_bytes`, and is made only once a segment was full: a host that has little to do
-    /// keeps the room.
-    pub(super) fn start(
-        path: &StorePath,
-        place: log::Place,
-        spare_bytes: u64,
-        contents: Arc<Contents>,
-    ) -> Result<Self, StoreError> {
+impl Compressor {
+    /// What the last process left is compressed at once.
+    pub(super) fn start(path: &StorePath, place: log::Place, contents: Arc<Contents>) -> Result<Self, StoreError> {
         let (asks, asked) = sync_channel(1);
         let ends = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new()
-            .name("store-upkeep".into())
+            .name("store-compress".into())
             .spawn({
                 let (path, ends) = (path.text.clone(), Arc::clone(&ends));
                 move || {
                     give_way();
                     let goes_on = || !ends.load(Ordering::Relaxed);
-                    let (mut is_behind, mut is_asked) = (false, false);
+                    let mut is_behind = false;
                     loop {
-                        if is_asked && let Err(error) = log::make_spare(&place, spare_bytes, &goes_on) {
-                            tracing::debug!(path, %error, "no segment of the log is made beforehand; the next one grows as it is written");
-                        }
                         let done = log::compress_full(&place, &contents, &goes_on);
                         // Said once, however often it is tried.
                         if let Err(error) = &done
@@ -59,11 +50,9 @@ impl Upkeep {
                             true => asked.recv_timeout(AGAIN),
                             false => asked.recv().map_err(RecvTimeoutError::from),
                         };
-                        is_asked = match next {
-                            Ok(()) => true,
-                            Err(RecvTimeoutError::Timeout) => false,
-                            Err(RecvTimeoutError::Disconnected) => return,
-                        };
+                        if next == Err(RecvTimeoutError::Disconnected) {
+                            return;
+                        }
                     }
                 }
             })
@@ -91,7 +80,7 @@ impl Upkeep {
     }
 }
 
-impl Drop for Upkeep {
+impl Drop for Compressor {
     fn drop(&mut self) {
         self.stop();
     }
