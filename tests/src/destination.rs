@@ -91,8 +91,8 @@ struct State {
     arrivals: Mutex<Vec<Arrival>>,
     script: Mutex<VecDeque<Reply>>,
     otherwise: Mutex<Reply>,
-    /// Messages that hold this text are answered with this status, whatever else is said.
-    refused: Mutex<Option<(String, u16)>>,
+    /// Messages that hold this text are answered so, whatever else is said.
+    apart: Mutex<Option<(String, Reply)>>,
     stopped: AtomicBool,
 }
 
@@ -126,9 +126,14 @@ impl Destination {
         *lock(&self.state.otherwise) = reply;
     }
 
-    /// Answers messages that hold `text` with this status from now on; with none, as any other.
-    pub fn refuse(&self, refused: Option<(&str, u16)>) {
-        *lock(&self.state.refused) = refused.map(|(text, status)| (text.to_owned(), status));
+    /// Answers messages that hold `text` so from now on.
+    pub fn answer_apart(&self, text: &str, reply: Reply) {
+        *lock(&self.state.apart) = Some((text.to_owned(), reply));
+    }
+
+    /// Answers all messages alike again.
+    pub fn answer_alike(&self) {
+        *lock(&self.state.apart) = None;
     }
 
     /// Everything that came so far, in order.
@@ -185,7 +190,7 @@ impl Closed {
             arrivals: Mutex::default(),
             script: Mutex::default(),
             otherwise: Mutex::new(Reply::Status(204)),
-            refused: Mutex::default(),
+            apart: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
@@ -242,9 +247,9 @@ impl State {
         stream.set_read_timeout(Some(LOOK))?;
         let mut received = Vec::new();
         while let Some(arrival) = self.receive(&mut stream, &mut received)? {
-            let refused = self.refused(&arrival.body);
+            let apart = self.apart(&arrival.body);
             lock(&self.arrivals).push(arrival);
-            let reply = refused.or_else(|| lock(&self.script).pop_front());
+            let reply = apart.or_else(|| lock(&self.script).pop_front());
             let reply = reply.unwrap_or_else(|| lock(&self.otherwise).clone());
             let mut body = "";
             let (status, header) = match reply {
@@ -276,11 +281,11 @@ impl State {
         Ok(())
     }
 
-    fn refused(&self, body: &[u8]) -> Option<Reply> {
-        let refused = lock(&self.refused);
-        let (text, status) = refused.as_ref()?;
+    fn apart(&self, body: &[u8]) -> Option<Reply> {
+        let apart = lock(&self.apart);
+        let (text, reply) = apart.as_ref()?;
         let holds = body.windows(text.len()).any(|window| window == text.as_bytes());
-        holds.then_some(Reply::Status(*status))
+        holds.then(|| reply.clone())
     }
 
     fn hang(&self, over: &AtomicBool) {

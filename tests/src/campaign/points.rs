@@ -85,7 +85,11 @@ fn run(asked: Asked, progress: &mut Progress) -> Found {
         // A destination that fails now and then, so that retries are under way when the host dies.
         destination.script((0..random.below(3)).map(|_| Reply::Status(503)));
         // And one that takes nothing of what is ordered for a whole life: several of one subject wait then, and would come as they please.
-        destination.refuse((random.below(2) == 0).then_some((ORDERED, 503)));
+        if random.below(2) == 0 {
+            destination.answer_apart(ORDERED, Reply::Status(503));
+        } else {
+            destination.answer_alike();
+        }
         die_at(
             point,
             &mut stage,
@@ -102,7 +106,7 @@ fn run(asked: Asked, progress: &mut Progress) -> Found {
         progress.step(crash + 1, crashes, POINTS[point]);
     }
     stage.drop_wrapper();
-    destination.refuse(None);
+    destination.answer_alike();
     kill::finish(&mut stage, &destination, &mut books, &mut report);
     found(deaths, report)
 }

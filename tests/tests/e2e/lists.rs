@@ -283,7 +283,7 @@ fn unstyled(text: &str) -> String {
 #[test]
 fn o10_o11_o12_p11_nothing_of_an_event_reaches_a_terminal_by_any_list_or_export() {
     let destination = Destination::start();
-    destination.refuse(Some(("_dead", 410)));
+    destination.answer_apart("_dead", Reply::Status(410));
     let budgeted = CASHBACK_TO_BOOKS.replacen(
         "[\"INR\"]",
         "[\"INR\"], budgets = [{ window = \"day\", actions_max = 9, per = \"account\" }]",

@@ -1,6 +1,8 @@
 //! P8: at a destination that asks for order, what belongs to one subject arrives one after the other, and other subjects do not wait.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -17,6 +19,9 @@ fn stage(destination: &Destination) -> Setup {
         "\n[routes.steps]\ntypes = [\"step\"]\nforward = \"body\"\ndestinations = [\"books\"]\n{ordered}"
     ))
 }
+
+/// What a step of subject `a` holds.
+const A: &str = r#""order_id":"a""#;
 
 /// Posts a step of a subject.
 fn step(stage: &Stage, subject: &str, number: u32) {
@@ -44,11 +49,13 @@ fn p8_a_subject_that_fails_waits_in_order_and_the_others_do_not_wait_for_it() {
     let destination = Destination::start();
     let stage = stage(&destination)
         .delivery(
-            "allow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n[delivery.retry]\nattempts_max = 2\nbase_ms = 1500\n\
-             cap_ms = 1500",
+            "allow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n[delivery.retry]\nattempts_max = 2\nbase_ms = 200\n\
+             cap_ms = 200",
         )
         .start();
-    destination.refuse(Some(("\"order_id\":\"a\"", 500)));
+    // Its first attempt ends when the test has looked at what waits behind it.
+    let looked = Arc::new(AtomicBool::new(false));
+    destination.answer_apart(A, Reply::HangUntil(Arc::clone(&looked)));
     for number in 1..=3 {
         for subject in ["a", "b", "c"] {
             step(&stage, subject, number);
@@ -69,13 +76,18 @@ fn p8_a_subject_that_fails_waits_in_order_and_the_others_do_not_wait_for_it() {
     assert_eq!(list(&waiting["items"]).len(), 2, "{waiting}");
     let undelivered = stage.ask_for_people(&["undelivered"]).stdout;
     says(&undelivered, &["waits for an older delivery of its subject"]);
+    destination.answer_apart(A, Reply::Status(500));
+    looked.store(true, Ordering::Relaxed);
+    // Others go on, and what arrives keeps the breaker closed, which five failures in a row open for ten seconds.
+    destination.wait_for(9);
+    step(&stage, "b", 4);
 
     // Two attempts, and the first is given up: it lets the next go.
     stage.quiet();
     let found = arrived(&destination.arrivals());
     assert_eq!(found["a"], [1, 1, 2, 2, 3, 3]);
     // What is put back goes in its order, however it is asked for.
-    destination.refuse(None);
+    destination.answer_alike();
     destination.take_arrivals();
     stage.ask(&["replay", "--all"]).ok();
     stage.quiet();

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 use tollgate_tests::client::Answer;
-use tollgate_tests::destination::Destination;
+use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::events::{redeemed, redeemed_by, signer};
 use tollgate_tests::json::{holds, list, text as text_of};
 use tollgate_tests::plugins_dir;
@@ -86,7 +86,7 @@ fn acme_beside_globex() -> Acme {
         .tenancy("trust_files = true\nseal_keys = [{ file = \"secrets/seal\" }]")
         .console("address = \"http://127.0.0.1:1\"")
         .start();
-    to_books.refuse(Some(("_dead", 410)));
+    to_books.answer_apart("_dead", Reply::Status(410));
     for tenant in ["acme", "globex"] {
         for (event, status) in [("paid", "success"), ("dead", "success"), ("odd", "teleported")] {
             let name = |what: &str| format!("{what}_{tenant}_{event}");
