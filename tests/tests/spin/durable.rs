@@ -210,8 +210,12 @@ fn at_work_for_long() -> (SpinStage, String) {
     stage.finished(&post("lay", "evt"));
     // Sixty runs of so long are longer than a lease, and each is far from its deadline.
     const RUN_MS: u64 = 350;
-    let timed = stage.finished(&post("compute", "evt-1000"));
-    let ms = timed["jobs"][0]["runs"][0]["duration_us"].as_u64().expect("a duration") / 1000;
+    // The quickest of five says how fast this machine is; any of them may have waited for another process.
+    let durations_us = (1..=5).filter_map(|number| {
+        let timed = stage.finished(&post("compute", &format!("evt-{number}-1000")));
+        timed["jobs"][0]["runs"][0]["duration_us"].as_u64()
+    });
+    let ms = durations_us.min().expect("a duration") / 1000;
     let times = (1000 * RUN_MS / ms.max(1)).min(2000);
     let receipt = post("read", &format!("evt-{times}"));
     wait_until("it is at work", || {
