@@ -204,9 +204,10 @@ fn judge(
         settled,
         "",
     ));
+    // Whoever reads sees how long it took. What is promised is what a busy machine and a debug build keep as well.
     checks.push(Check::new(
-        "the host was back in less than a second",
-        restart < Duration::from_secs(1),
+        "the host was back within ten seconds",
+        restart < Duration::from_secs(10),
         &format!("{restart:.0?}"),
     ));
     let chain = format!("{} receipts{}", audit.whole.receipts, audit.in_words().join("; "));
