@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
@@ -451,21 +452,35 @@ impl Stage {
     }
 
     /// Starts the host with this end of its log, which is not read here, and waits until it takes events in. The stage must say
-    /// where the edge listens.
+    /// where the edge listens, and gets another port where a host ends before it is up.
     ///
     /// # Panics
     /// When it does not come up.
     #[track_caller]
-    pub fn start_with_log(&mut self, log: Stdio) {
-        self.configure();
-        self.exit = None;
-        self.edge = self.setup.listen;
-        self.host = Some(self.spawn(log));
-        wait_until("the host takes events in", || {
-            let mut client = Client::connect(self.edge).ok()?;
-            client.send(&request("GET", "/healthz", &[], b"")).ok()?;
-            client.answer().ok().filter(|answer| answer.status == 200)
-        });
+    pub fn start_with_log(&mut self, log: OwnedFd) {
+        for _ in 0..5 {
+            self.configure();
+            self.exit = None;
+            self.edge = self.setup.listen;
+            let log = log.try_clone().expect("a file descriptor");
+            self.host = Some(self.spawn(log.into()));
+            let is_up = wait_until("the host takes events in", || {
+                if self.ends_within(Duration::ZERO).is_some() {
+                    return Some(false);
+                }
+                let mut client = Client::connect(self.edge).ok()?;
+                client.send(&request("GET", "/healthz", &[], b"")).ok()?;
+                client.answer().ok().filter(|answer| answer.status == 200)?;
+                Some(true)
+            });
+            if is_up {
+                return;
+            }
+            // Nobody reads why it ended. Between choosing the ports and taking them, somebody else may have.
+            self.setup.listen = free_port();
+            self.operator.set_port(0);
+        }
+        panic!("the host did not come up");
     }
 
     fn spawn(&self, log: Stdio) -> Child {

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -169,7 +170,8 @@ fn a_stop_does_not_wait_for_plugins_that_are_still_loaded() {
     let mut stage = Setup::acme(CASHBACK).listen(address).set();
     let fifo = slow_plugin(&stage, "cashback.wasm");
     stage.offer("cashback", &fifo);
-    stage.start_with_log(Stdio::null());
+    let nowhere = File::options().write(true).open("/dev/null").expect("/dev/null");
+    stage.start_with_log(nowhere.into());
     assert_eq!(stage.post("shop", &redemption("evt_1")).status, 202);
     let start = Instant::now();
     assert_eq!(stage.stop(), Some(0));
@@ -182,7 +184,7 @@ fn a_stop_does_not_wait_for_plugins_that_are_still_loaded() {
 
 /// Everything that a host does, while nobody reads its log or nobody can.
 #[track_caller]
-fn works_without_a_log(log: Stdio, what: &str) {
+fn works_without_a_log(log: OwnedFd, what: &str) {
     let destination = Destination::start();
     let tenant = format!("{SOURCES}{CASHBACK_TO_BOOKS}{}", books("books", &destination));
     let mut stage = Setup::default()
