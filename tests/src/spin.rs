@@ -295,15 +295,35 @@ impl SpinStage {
     /// When it does not come up; shows its log.
     #[track_caller]
     pub fn start(&mut self) {
-        self.launch();
+        for _ in 0..5 {
+            let before = self.log().len();
+            self.launch();
+            if self.comes_up() {
+                return;
+            }
+            // Between choosing the port and taking it, somebody else may have. What the app said last may be in its pipe still.
+            let is_taken = (0..50).any(|_| {
+                thread::sleep(Duration::from_millis(20));
+                self.log()[before..].contains("already in use")
+            });
+            assert!(is_taken, "the app did not come up:\n{}", self.log());
+        }
+        panic!("no free port for the app:\n{}", self.log());
+    }
+
+    /// Waits until the app is well, or has ended. Returns whether it is well.
+    #[track_caller]
+    fn comes_up(&mut self) -> bool {
         let start = Instant::now();
         loop {
             let health = self.health();
             if matches!(health, Some((200, _))) {
-                return;
+                return true;
             }
             let ended = self.host.as_mut().and_then(|host| host.try_wait().ok().flatten());
-            assert!(ended.is_none(), "the app did not come up:\n{}", self.log());
+            if ended.is_some() {
+                return false;
+            }
             assert!(
                 start.elapsed() < START_PATIENCE,
                 "the app is not up yet, and says {health:?}:\n{}",
@@ -321,11 +341,12 @@ impl SpinStage {
         Some((answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
     }
 
-    /// Starts the app.
+    /// Starts the app, at another address each time.
     ///
     /// # Panics
     /// When its host cannot be started.
     pub fn launch(&mut self) {
+        self.address = free_port();
         let host = SpinHost::found();
         println!(
             "running on {}",
