@@ -223,6 +223,14 @@ impl Postgres {
         std::fs::write(path, "local all all trust\nhost all all all scram-sha-256\n").unwrap();
     }
 
+    /// From the next reload on it asks who comes over the network for a certificate by this authority, in PEM, with the role's name.
+    pub fn ask_for_certificates(&self, authority: &str) {
+        let data = self.folder.path().join("data");
+        std::fs::write(data.join("clients.crt"), authority).unwrap();
+        std::fs::write(data.join("pg_hba.conf"), "local all all trust\nhostssl all all all cert\n").unwrap();
+        self.execute("ALTER SYSTEM SET ssl_ca_file = 'clients.crt'");
+    }
+
     /// Where its socket is.
     pub fn folder(&self) -> &Path {
         self.folder.path()

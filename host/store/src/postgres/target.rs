@@ -10,7 +10,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{self, Host};
 use tollgate_core::secret::Secret;
 
-use super::tls::{Connector, Roots, SslMode};
+use super::tls::{Connector, Identity, Roots, SslMode};
 use crate::StoreError;
 
 /// Who connects, as the server's own lists show it.
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Target {
 }
 
 impl Target {
-    /// Reads the authorities' file too, where the URL names one.
+    /// Reads the files of the authorities and of the host's own certificate too, where the URL names them.
     ///
     /// # Errors
     /// [`StoreError::Open`] when it is no URL of PostgreSQL, or what it says of TLS cannot be done.
@@ -57,7 +57,12 @@ impl Target {
                     .to_owned(),
             ));
         }
-        let Asked { url, mode, roots } = asked_of_tls(text).map_err(refuse)?;
+        let Asked {
+            url,
+            mode,
+            roots,
+            identity,
+        } = asked_of_tls(text).map_err(refuse)?;
         // The parser's errors name keys and never values.
         let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
             let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
@@ -71,12 +76,17 @@ impl Target {
         let is_socket = |host: &Host| matches!(host, Host::Unix(_));
         let mode = match mode {
             _ if config.get_hosts().iter().all(is_socket) => SslMode::Disable,
+            Some(SslMode::Disable) if identity.is_some() => {
+                return Err(refuse(
+                    "`sslcert` is shown over TLS alone, and `sslmode=disable` asks for none: say `verify-full`".to_owned(),
+                ));
+            }
             Some(mode) => mode,
-            None if leaves_the_machine || roots.is_some() => SslMode::VerifyFull,
+            None if leaves_the_machine || roots.is_some() || identity.is_some() => SslMode::VerifyFull,
             None => SslMode::Disable,
         };
         let (mode, roots) = trusted(mode, roots).map_err(refuse)?;
-        let tls = Connector::new(mode, roots).map_err(refuse)?;
+        let tls = Connector::new(mode, roots, identity.as_ref()).map_err(refuse)?;
         config
             .ssl_mode(match tls {
                 Some(_) => config::SslMode::Require,
@@ -118,14 +128,16 @@ struct Asked<'u> {
     url: Cow<'u, str>,
     mode: Option<SslMode>,
     roots: Option<Roots>,
+    identity: Option<Identity>,
 }
 
-/// Takes `sslmode` and `sslrootcert` out of a URL: the client library knows half of the one and nothing of the other.
+/// Takes what it says of TLS out of a URL: of these keys the client library knows half of `sslmode` alone.
 fn asked_of_tls(url: &str) -> Result<Asked<'_>, String> {
     let mut asked = Asked {
         url: Cow::Borrowed(url),
         mode: None,
         roots: None,
+        identity: None,
     };
     // As that library reads it: a password may have a question mark in it.
     let behind = url.find('@').map_or(0, |at| at + 1);
@@ -133,6 +145,7 @@ fn asked_of_tls(url: &str) -> Result<Asked<'_>, String> {
         return Ok(asked);
     };
     let (place, parameters) = (&url[..at], &url[at + 1..]);
+    let (mut certificate, mut key_file) = (None, None);
     let mut others = Vec::new();
     for parameter in parameters.split('&') {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -143,9 +156,17 @@ fn asked_of_tls(url: &str) -> Result<Asked<'_>, String> {
         match key {
             "sslmode" => asked.mode = Some(SslMode::from_name(&decoded()?)?),
             "sslrootcert" => asked.roots = Some(named(&decoded()?)?),
+            "sslcert" => certificate = Some(whole_path(key, &decoded()?)?),
+            "sslkey" => key_file = Some(whole_path(key, &decoded()?)?),
             _ => others.push(parameter),
         }
     }
+    asked.identity = match (certificate, key_file) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
+        (Some(_), None) => return Err("`sslcert` needs its private key: add `sslkey=/path/to/client.key`".to_owned()),
+        (None, Some(_)) => return Err("`sslkey` needs its certificate: add `sslcert=/path/to/client.crt`".to_owned()),
+    };
     asked.url = match others.is_empty() {
         true => Cow::Borrowed(place),
         false => Cow::Owned(format!("{place}?{}", others.join("&"))),
@@ -161,6 +182,13 @@ fn named(root: &str) -> Result<Roots, String> {
             "`sslrootcert` is the whole path of a PEM file, from `/` on, or `system` for the public authorities"
                 .to_owned(),
         ),
+    }
+}
+
+fn whole_path(key: &str, path: &str) -> Result<PathBuf, String> {
+    match path.starts_with('/') {
+        true => Ok(PathBuf::from(path)),
+        false => Err(format!("`{key}` is the whole path of a PEM file, from `/` on")),
     }
 }
 
@@ -227,7 +255,18 @@ mod tests {
                 "/no/such.crt cannot be read",
             ),
             ("postgres://u:sesame@h/d?sslrootcert=/dev/null", "it is not a file"),
-            ("postgres://u:sesame@h/d?sslkey=/x", "unknown option `sslkey`"),
+            ("postgres://u:sesame@h/d?sslkey=/x", "`sslkey` needs its certificate"),
+            ("postgres://u:sesame@h/d?sslcert=/x", "`sslcert` needs its private key"),
+            ("postgres://u:sesame@h/d?sslcert=x&sslkey=/x", "`sslcert` is the whole path"),
+            (
+                "postgres://u:sesame@h/d?sslmode=disable&sslcert=/x&sslkey=/x",
+                "over TLS alone",
+            ),
+            (
+                "postgres://u:sesame@localhost/d?sslcert=/no/such.crt&sslkey=/x",
+                "sslcert: /no/such.crt cannot be read",
+            ),
+            ("postgres://u:sesame@h/d?sslcrl=/x", "unknown option `sslcrl`"),
         ] {
             let error = parsed(url).unwrap_err();
             assert!(error.contains(why), "{url}: {error}");

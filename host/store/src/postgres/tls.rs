@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
@@ -22,12 +23,16 @@ use tokio_rustls::TlsConnector;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
-/// The longest file of authorities that is read, in bytes.
-const ROOTS_BYTES_MAX: u64 = 1024 * 1024;
+/// The longest file of certificates or of a key that is read, in bytes.
+const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// What a PostgreSQL of version 17 or newer calls its protocol; older ones do not look.
 const PROTOCOL: &[u8] = b"postgresql";
 /// What the client library says of a server that has no certificate.
 const NO_TLS_THERE: &str = "server does not support TLS";
+/// What a server says to whoever shows no certificate where `pg_hba.conf` asks for one.
+const NO_CERTIFICATE_SHOWN: &str = "valid client certificate";
+/// What stands before a server's reason to end TLS. With TLS 1.3 that of a certificate comes behind the handshake, as an error of reading.
+const ALERT: &str = "received fatal alert: ";
 
 /// What of a server is checked before anything is said to it: libpq's `sslmode`, without those of its values that go on in clear text where somebody on
 /// the way says so.
@@ -91,19 +96,62 @@ impl Roots {
 }
 
 fn from_file(path: &Path) -> Result<RootCertStore, String> {
-    let refused = |why: String| format!("sslrootcert: {} {why}", path.display());
-    let pem = read_file(path).map_err(|error| refused(format!("cannot be read: {error}")))?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| refused(format!("is not PEM: {error}")))?;
+    for certificate in certificates("sslrootcert", path)? {
         roots
             .add(certificate)
-            .map_err(|error| refused(format!("has a certificate that vouches for nobody: {error}")))?;
-    }
-    if roots.is_empty() {
-        return Err(refused("holds no certificate (-----BEGIN CERTIFICATE-----)".to_owned()));
+            .map_err(|error| refused("sslrootcert", path, format!("has a certificate that vouches for nobody: {error}")))?;
     }
     Ok(roots)
+}
+
+/// By what a host shows a server who it is, where that asks: its certificate, with those between it and the authority, and the private key to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+impl Identity {
+    fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+        let certificates = certificates("sslcert", &self.certificate)?;
+        let refused = |why| refused("sslkey", &self.key, why);
+        let is_read = |error| refused(format!("cannot be read: {error}"));
+        let metadata = std::fs::metadata(&self.key).map_err(is_read)?;
+        // As libpq has it: a group of root's may read, so that a host needs no copy of its own.
+        let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
+        if metadata.mode() & forbidden != 0 {
+            return Err(refused(
+                "is a private key that others may read: `chmod 600` it".to_owned(),
+            ));
+        }
+        let pem = read_file(&self.key).map_err(is_read)?;
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+            refused("holds no private key that can be read (PKCS#8, PKCS#1 or SEC1 in PEM, without a password)".to_owned())
+        })?;
+        Ok((certificates, key))
+    }
+}
+
+/// Those of a PEM file; one at least.
+fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = read_file(path).map_err(|error| refused(key, path, format!("cannot be read: {error}")))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| refused(key, path, format!("is not PEM: {error}")))?;
+    match certificates.is_empty() {
+        true => Err(refused(
+            key,
+            path,
+            "holds no certificate (-----BEGIN CERTIFICATE-----)".to_owned(),
+        )),
+        false => Ok(certificates),
+    }
+}
+
+/// What is wrong with the file that a key of the URL names.
+fn refused(key: &str, path: &Path, why: String) -> String {
+    format!("{key}: {} {why}", path.display())
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
@@ -112,9 +160,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is not a file"));
     }
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?
-        .take(ROOTS_BYTES_MAX)
-        .read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?.take(PEM_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -129,8 +175,8 @@ impl Connector {
     /// None where there is to be no TLS.
     ///
     /// # Errors
-    /// In words, when the authorities cannot be read.
-    pub(super) fn new(mode: SslMode, roots: Roots) -> Result<Option<Self>, String> {
+    /// In words, when the authorities or the host's own certificate cannot be read.
+    pub(super) fn new(mode: SslMode, roots: Roots, identity: Option<&Identity>) -> Result<Option<Self>, String> {
         let provider = Arc::new(ring::default_provider());
         let trusted = match mode {
             SslMode::Disable => return Ok(None),
@@ -140,12 +186,20 @@ impl Connector {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("TLS cannot be set up: {error}"))?;
-        let mut config = match (mode, trusted) {
-            (SslMode::VerifyFull, Some(trusted)) => builder.with_root_certificates(trusted).with_no_client_auth(),
+        let builder = match (mode, trusted) {
+            (SslMode::VerifyFull, Some(trusted)) => builder.with_root_certificates(trusted),
             (_, trusted) => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyName { trusted, provider }))
-                .with_no_client_auth(),
+                .with_custom_certificate_verifier(Arc::new(AnyName { trusted, provider })),
+        };
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let (certificates, key) = identity.read()?;
+                builder
+                    .with_client_auth_cert(certificates, key)
+                    .map_err(|error| refused("sslkey", &identity.key, format!("does not go with `sslcert`: {error}")))?
+            }
         };
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         Ok(Some(Self {
@@ -291,12 +345,19 @@ fn in_words(error: &rustls::Error, host: &str, roots: &Roots) -> String {
 
 /// What the client library said, with how to mend it where that is about TLS.
 pub(super) fn explained(text: String) -> String {
-    match text.contains(NO_TLS_THERE) {
-        true => format!(
-            "{text}: set `ssl = on` and a certificate there, or say `sslmode=disable` in the URL where the network between is yours"
-        ),
-        false => text,
-    }
+    let is_certificate_refused = text
+        .split_once(ALERT)
+        .is_some_and(|(_, alert)| alert.starts_with("UnknownCA") || alert.contains("Certificate"));
+    let mend = if text.contains(NO_TLS_THERE) {
+        "set `ssl = on` and a certificate there, or say `sslmode=disable` in the URL where the network between is yours"
+    } else if text.contains(NO_CERTIFICATE_SHOWN) {
+        "name this host's own by `sslcert` and `sslkey` in the URL"
+    } else if is_certificate_refused {
+        "the server does not take the certificate of `sslcert`: have one made by an authority in its `ssl_ca_file`"
+    } else {
+        return text;
+    };
+    format!("{text}: {mend}")
 }
 
 /// A connection over TLS.

@@ -786,7 +786,7 @@ mod tests {
                     transaction.changed.push(crate::Topic::Tokens);
                     Ok(transaction.connection.execute(sql, [])?)
                 });
-                tokio::time::timeout(Duration::from_millis(500), write).await
+                tokio::time::timeout(Duration::from_secs(5), write).await
             })
         };
         let ballast = "INSERT INTO ballast VALUES (zeroblob(20000))";

@@ -1,5 +1,6 @@
 //! TLS between a host and its PostgreSQL: a real server, with certificates of the test's own.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -179,4 +180,65 @@ async fn r3_a_passwords_proof_is_bound_to_the_connection() {
     // In clear text there is nothing to bind it to.
     let refused = with("sesame", "channel_binding=require&sslmode=disable").unwrap_err();
     assert!(!refused.contains("sesame"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r3_a_host_shows_its_own_certificate_where_the_server_asks_for_one() {
+    let (authority, other) = (Authority::new("ours"), Authority::new("another"));
+    let Some(server) = server(&authority.issue("db.example", Validity::Now)) else {
+        return;
+    };
+    let known = Known::new(&authority);
+    let with = |issued: &Issued, mode: u32| {
+        let write = |name: &str, pem: &str, mode| {
+            let path = known.folder.path().join(name);
+            std::fs::write(&path, pem).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            path.display().to_string()
+        };
+        let certificate = write("client.crt", &issued.certificate, 0o644);
+        let key = write("client.key", &issued.key, mode);
+        let parameters = format!("ROOT&sslcert={certificate}&sslkey={key}");
+        PostgresStore::find(&known.url(&server, "db.example", &parameters)).map_err(|error| error.to_string())
+    };
+    let ours = authority.issue("tollgate", Validity::Now);
+    // Who is not asked says nothing.
+    with(&ours, 0o600).unwrap();
+    server.ask_for_certificates(&authority.root);
+    execute(&server, "SELECT pg_reload_conf()").await;
+    let without = known.url(&server, "db.example", "ROOT");
+    // The server reads the file again when it comes to that.
+    let begun = Instant::now();
+    let refused = loop {
+        match found(&without) {
+            Err(refused) => break refused,
+            Ok(_) => assert!(begun.elapsed() < Duration::from_secs(20)),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(refused.contains("`sslcert` and `sslkey`"), "{refused}");
+    let found = with(&ours, 0o600).unwrap();
+    assert_eq!(found.sslmode, "verify-full");
+
+    let of_another = other.issue("tollgate", Validity::Now);
+    let refused = with(&of_another, 0o600).unwrap_err();
+    assert!(refused.contains("does not take the certificate of `sslcert`"), "{refused}");
+    let of_somebody = authority.issue("somebody", Validity::Now);
+    let refused = with(&of_somebody, 0o600).unwrap_err();
+    assert!(refused.contains("certificate authentication failed"), "{refused}");
+    // What is wrong with the files is said before anybody is asked.
+    let refused = with(&ours, 0o644).unwrap_err();
+    assert!(refused.contains("client.key") && refused.contains("`chmod 600`"), "{refused}");
+    let mixed = Issued {
+        certificate: ours.certificate.clone(),
+        key: of_another.key.clone(),
+    };
+    let refused = with(&mixed, 0o600).unwrap_err();
+    assert!(refused.contains("does not go with `sslcert`"), "{refused}");
+    let locked = Issued {
+        certificate: ours.certificate.clone(),
+        key: ours.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
+    };
+    let refused = with(&locked, 0o600).unwrap_err();
+    assert!(refused.contains("without a password"), "{refused}");
 }
