@@ -136,15 +136,14 @@ pub(super) fn p95(list: &str) -> String {
     format!("{list}: p95 ms")
 }
 
-/// How long the first page of each list took, until it is over; each is asked for once at least.
-pub(super) fn ask(
-    operator: u16,
-    asking: Asking,
-    is_over: &AtomicBool,
-) -> anyhow::Result<BTreeMap<&'static str, Vec<Duration>>> {
+/// How long the first page of each list took.
+pub(super) type Took = BTreeMap<&'static str, Vec<Duration>>;
+
+/// Asks for the first page of each list until it is over; for each once at least.
+pub(super) fn ask(operator: u16, asking: Asking, is_over: &AtomicBool) -> anyhow::Result<Took> {
     let mut connection = Client::connect(([127, 0, 0, 1], operator).into())?;
     let headers = [("authorization".to_owned(), format!("Bearer {OPERATOR_TOKEN}"))];
-    let mut took: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
+    let mut took = Took::new();
     while !is_over.load(Ordering::Relaxed) {
         for (list, path) in LISTS {
             let begun = Instant::now();

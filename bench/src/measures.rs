@@ -18,6 +18,9 @@ use super::process::{Server, Setup};
 use super::runs;
 use super::system::{say, spent, stat};
 
+/// How long one who asks for lists has beside intake, before it is another's turn.
+const LISTED_TURN: Duration = Duration::from_secs(2);
+
 /// How long and how often.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
@@ -29,9 +32,10 @@ pub(super) struct Plan {
     pub(super) receipts: u64,
     /// How long the paced load goes on.
     pub(super) paced_seconds: u64,
-    /// The same beside lists: the disk makes rounds differ by half, so there are many short ones, in turns.
+    /// The same beside lists: the disk makes minutes differ by half, so there are many short rounds, of shorter turns.
     pub(super) listed_rounds: usize,
-    pub(super) listed_seconds: u64,
+    /// Of [`LISTED_TURN`] for each who asks, in a round.
+    pub(super) listed_turns: usize,
     pub(super) peer_rounds: usize,
 }
 
@@ -43,7 +47,7 @@ impl Plan {
         receipts: 1_000_000,
         paced_seconds: 30,
         listed_rounds: 21,
-        listed_seconds: 10,
+        listed_turns: 5,
         peer_rounds: 3,
     };
     pub(super) const QUICK: Self = Self {
@@ -53,7 +57,7 @@ impl Plan {
         receipts: 150_000,
         paced_seconds: 5,
         listed_rounds: 3,
-        listed_seconds: 5,
+        listed_turns: 3,
         peer_rounds: 1,
     };
 }
@@ -523,39 +527,48 @@ fn listed(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<(
     // What the kernel has still to write of all that would be written in the first round.
     let synced = Command::new("sync").status().context("sync")?;
     anyhow::ensure!(synced.success(), "sync: {synced}");
-    let duration = Duration::from_secs(plan.listed_seconds);
-    let intake = || load::paced(&server.door, PACED_PER_SECOND, duration, PACED_CONNECTIONS);
+    let intake = || load::paced(&server.door, PACED_PER_SECOND, LISTED_TURN, PACED_CONNECTIONS);
     let operator = server.operator.context("a host without a private listener")?;
     for round in 1..=plan.listed_rounds {
         say(&format!(
             "round {round} of {}: {PACED_PER_SECOND} events per second, and nobody, ten people, somebody without end asks for lists",
             plan.listed_rounds
         ));
-        // In each of their orders in turn: what the one before left to be done, on the disk above all, is nobody's more often than another's.
-        let mut turns = lists::Asking::ALL;
-        turns.rotate_left(round % lists::Asking::ALL.len());
-        if round % 2 == 0 {
-            turns.reverse();
+        let mut found_by = lists::Asking::ALL.map(|asking| (asking, Vec::new(), lists::Took::new()));
+        for turn in 0..plan.listed_turns {
+            // In each of their orders: what the one before left to be done, on the disk above all, is nobody's more often than another's.
+            found_by.rotate_left(1);
+            if (round + turn) % 3 == 0 {
+                found_by.reverse();
+            }
+            for (asking, latencies, took) in &mut found_by {
+                let asking = *asking;
+                let is_over = AtomicBool::new(false);
+                let (answered, pages) = std::thread::scope(|scope| {
+                    let asks = (asking != lists::Asking::Nobody)
+                        .then(|| scope.spawn(|| lists::ask(operator, asking, &is_over)));
+                    let answered = intake();
+                    is_over.store(true, Ordering::Relaxed);
+                    let pages = asks.map(|asks| asks.join().map_err(|_| anyhow::anyhow!("who asks panicked")));
+                    anyhow::Ok((answered?, pages.transpose()?.transpose()?.unwrap_or_default()))
+                })?;
+                latencies.extend(answered);
+                for (list, times) in pages {
+                    took.entry(list).or_default().extend(times);
+                }
+                server.wait_until_settled()?;
+            }
         }
-        for asking in turns {
-            let is_over = AtomicBool::new(false);
-            let (latencies, pages) = std::thread::scope(|scope| {
-                let asks =
-                    (asking != lists::Asking::Nobody).then(|| scope.spawn(|| lists::ask(operator, asking, &is_over)));
-                let latencies = intake();
-                is_over.store(true, Ordering::Relaxed);
-                let pages = asks.map(|asks| asks.join().map_err(|_| anyhow::anyhow!("who asks panicked")));
-                anyhow::Ok((latencies?, pages.transpose()?.transpose()?.unwrap_or_default()))
-            })?;
+        for (asking, latencies, took) in found_by {
             found.sample(asking.p99(), lists::per_mille(latencies, 990));
             if asking == lists::Asking::WithoutEnd {
-                let asked: usize = pages.values().map(Vec::len).sum();
-                found.sample(lists::ASKED_PER_SECOND, asked as f64 / duration.as_secs_f64());
-                for (list, took) in pages {
-                    found.sample(lists::p95(list), lists::per_mille(took, 950));
+                let asked: usize = took.values().map(Vec::len).sum();
+                let seconds = LISTED_TURN.as_secs_f64() * plan.listed_turns as f64;
+                found.sample(lists::ASKED_PER_SECOND, asked as f64 / seconds);
+                for (list, times) in took {
+                    found.sample(lists::p95(list), lists::per_mille(times, 950));
                 }
             }
-            server.wait_until_settled()?;
         }
     }
     say("and how long a browser takes to open each page of the console");

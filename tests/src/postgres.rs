@@ -227,7 +227,11 @@ impl Postgres {
     pub fn ask_for_certificates(&self, authority: &str) {
         let data = self.folder.path().join("data");
         std::fs::write(data.join("clients.crt"), authority).unwrap();
-        std::fs::write(data.join("pg_hba.conf"), "local all all trust\nhostssl all all all cert\n").unwrap();
+        std::fs::write(
+            data.join("pg_hba.conf"),
+            "local all all trust\nhostssl all all all cert\n",
+        )
+        .unwrap();
         self.execute("ALTER SYSTEM SET ssl_ca_file = 'clients.crt'");
     }
 

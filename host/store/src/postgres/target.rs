@@ -78,7 +78,8 @@ impl Target {
             _ if config.get_hosts().iter().all(is_socket) => SslMode::Disable,
             Some(SslMode::Disable) if identity.is_some() => {
                 return Err(refuse(
-                    "`sslcert` is shown over TLS alone, and `sslmode=disable` asks for none: say `verify-full`".to_owned(),
+                    "`sslcert` is shown over TLS alone, and `sslmode=disable` asks for none: say `verify-full`"
+                        .to_owned(),
                 ));
             }
             Some(mode) => mode,
@@ -257,7 +258,10 @@ mod tests {
             ("postgres://u:sesame@h/d?sslrootcert=/dev/null", "it is not a file"),
             ("postgres://u:sesame@h/d?sslkey=/x", "`sslkey` needs its certificate"),
             ("postgres://u:sesame@h/d?sslcert=/x", "`sslcert` needs its private key"),
-            ("postgres://u:sesame@h/d?sslcert=x&sslkey=/x", "`sslcert` is the whole path"),
+            (
+                "postgres://u:sesame@h/d?sslcert=x&sslkey=/x",
+                "`sslcert` is the whole path",
+            ),
             (
                 "postgres://u:sesame@h/d?sslmode=disable&sslcert=/x&sslkey=/x",
                 "over TLS alone",

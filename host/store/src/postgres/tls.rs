@@ -98,9 +98,13 @@ impl Roots {
 fn from_file(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("sslrootcert", path)? {
-        roots
-            .add(certificate)
-            .map_err(|error| refused("sslrootcert", path, format!("has a certificate that vouches for nobody: {error}")))?;
+        roots.add(certificate).map_err(|error| {
+            refused(
+                "sslrootcert",
+                path,
+                format!("has a certificate that vouches for nobody: {error}"),
+            )
+        })?;
     }
     Ok(roots)
 }
@@ -127,7 +131,9 @@ impl Identity {
         }
         let pem = read_file(&self.key).map_err(is_read)?;
         let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
-            refused("holds no private key that can be read (PKCS#8, PKCS#1 or SEC1 in PEM, without a password)".to_owned())
+            refused(
+                "holds no private key that can be read (PKCS#8, PKCS#1 or SEC1 in PEM, without a password)".to_owned(),
+            )
         })?;
         Ok((certificates, key))
     }

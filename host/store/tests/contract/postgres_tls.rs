@@ -222,13 +222,19 @@ async fn r3_a_host_shows_its_own_certificate_where_the_server_asks_for_one() {
 
     let of_another = other.issue("tollgate", Validity::Now);
     let refused = with(&of_another, 0o600).unwrap_err();
-    assert!(refused.contains("does not take the certificate of `sslcert`"), "{refused}");
+    assert!(
+        refused.contains("does not take the certificate of `sslcert`"),
+        "{refused}"
+    );
     let of_somebody = authority.issue("somebody", Validity::Now);
     let refused = with(&of_somebody, 0o600).unwrap_err();
     assert!(refused.contains("certificate authentication failed"), "{refused}");
     // What is wrong with the files is said before anybody is asked.
     let refused = with(&ours, 0o644).unwrap_err();
-    assert!(refused.contains("client.key") && refused.contains("`chmod 600`"), "{refused}");
+    assert!(
+        refused.contains("client.key") && refused.contains("`chmod 600`"),
+        "{refused}"
+    );
     let mixed = Issued {
         certificate: ours.certificate.clone(),
         key: of_another.key.clone(),
