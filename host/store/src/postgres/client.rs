@@ -832,9 +832,10 @@ fn failed(error: &tokio_postgres::Error) -> Error {
         &SqlState::OUT_OF_MEMORY | &SqlState::TOO_MANY_CONNECTIONS | &SqlState::READ_ONLY_SQL_TRANSACTION => Kind::Away,
         _ => Kind::Other,
     };
+    let text = format!("{} (PostgreSQL code {})", said.message(), code.code());
     Error::Server {
         kind,
-        text: format!("{} (PostgreSQL code {})", said.message(), code.code()),
+        text: if ends { explained(text) } else { text },
     }
 }
 
