@@ -58,6 +58,9 @@ impl Asking {
     }
 }
 
+/// The orders in which those of [`Asking::ALL`] may take turns: one behind the other, each comes as often behind each of the others.
+pub(super) const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [2, 1, 0], [1, 0, 2], [1, 2, 0], [2, 0, 1]];
+
 /// How many lists a second were asked for without end.
 pub(super) const ASKED_PER_SECOND: &str = "lists without end: per second";
 /// Between an answer and the next question of somebody who asks without end.

@@ -529,19 +529,18 @@ fn listed(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<(
     anyhow::ensure!(synced.success(), "sync: {synced}");
     let intake = || load::paced(&server.door, PACED_PER_SECOND, LISTED_TURN, PACED_CONNECTIONS);
     let operator = server.operator.context("a host without a private listener")?;
+    let mut orders = lists::ORDERS;
     for round in 1..=plan.listed_rounds {
         say(&format!(
             "round {round} of {}: {PACED_PER_SECOND} events per second, and nobody, ten people, somebody without end asks for lists",
             plan.listed_rounds
         ));
         let mut found_by = lists::Asking::ALL.map(|asking| (asking, Vec::new(), lists::Took::new()));
-        for turn in 0..plan.listed_turns {
-            // In each of their orders: what the one before left to be done, on the disk above all, is nobody's more often than another's.
-            found_by.rotate_left(1);
-            if (round + turn) % 3 == 0 {
-                found_by.reverse();
-            }
-            for (asking, latencies, took) in &mut found_by {
+        for _ in 0..plan.listed_turns {
+            // In each of their six orders: what the one before left to be done, on the disk above all, is nobody's more often than another's.
+            orders.rotate_left(1);
+            for place in orders[0] {
+                let (asking, latencies, took) = &mut found_by[place];
                 let asking = *asking;
                 let is_over = AtomicBool::new(false);
                 let (answered, pages) = std::thread::scope(|scope| {

@@ -5,6 +5,7 @@
 //! where cargo put the server if it was built before.
 
 pub mod campaign;
+pub mod certificates;
 pub mod client;
 pub mod console;
 pub mod destination;

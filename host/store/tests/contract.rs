@@ -10,7 +10,7 @@ mod support;
 mod audit;
 #[path = "contract/bulks.rs"]
 mod bulks;
-#[path = "contract/certificates.rs"]
+#[path = "../../../tests/src/certificates.rs"]
 mod certificates;
 #[path = "contract/compressed.rs"]
 mod compressed;

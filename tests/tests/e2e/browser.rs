@@ -13,7 +13,7 @@ use tollgate_tests::destination::Destination;
 use tollgate_tests::stage::{CASHBACK, Setup, Stage, free_port};
 use tollgate_tests::{hostile_dir, plugins_dir, root, tollgate_bin};
 
-use super::certificates::{Authority, Validity};
+use tollgate_tests::certificates::{Authority, Validity};
 
 fn base(stage: &Stage) -> String {
     format!("http://{}", stage.operator)

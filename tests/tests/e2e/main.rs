@@ -54,5 +54,3 @@ mod tryouts;
 mod self_service;
 mod transcripts;
 mod postgres;
-#[path = "../../../host/store/tests/contract/certificates.rs"]
-mod certificates;

@@ -11,7 +11,7 @@ use tollgate_tests::postgres::{Postgres, folder};
 use tollgate_tests::stage::{CASHBACK_TO_BOOKS, Setup, Stage, books, tollgate, wait_until};
 use tollgate_tests::{disk_library, tollgate_bin};
 
-use crate::certificates::{Authority, Validity};
+use tollgate_tests::certificates::{Authority, Validity};
 
 /// A test on a server of its own, or none where there is no server.
 macro_rules! server {

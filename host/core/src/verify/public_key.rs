@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn both_verifiers_of_rsa_give_the_same_answers() {
-        let Some(Pair::Private(key)) = from_text(include_bytes!("../../tests/message/rsa-test-key.pem")) else {
+        let Some(Pair::Private(key)) = from_text(include_bytes!("../../tests/verification/rsa-test-key.pem")) else {
             panic!("a private key")
         };
         let PublicKey::Rsa(public) = key.public() else {

@@ -54,8 +54,8 @@ mod hosts {
 
     use super::*;
     use crate::support::{
-        ACCEPTED, Sent, SettlementExt as _, T0, at, claim, claim_one, claim_outbox_one, dollars, settle, settlement,
-        spent, trace_one,
+        ACCEPTED, SOON, Sent, SettlementExt as _, T0, at, claim, claim_one, claim_outbox_one, dollars, eventually,
+        settle, settlement, spent, trace_one,
     };
 
     /// A test on a server of its own, or none where there is no server.
@@ -68,8 +68,8 @@ mod hosts {
         };
     }
 
-    async fn within<T>(seconds: u64, what: impl Future<Output = T>) -> T {
-        tokio::time::timeout(Duration::from_secs(seconds), what).await.unwrap()
+    async fn soon<T>(what: impl Future<Output = T>) -> T {
+        tokio::time::timeout(SOON, what).await.unwrap()
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,7 +82,7 @@ mod hosts {
             Sent::new("e1").of("r_1").admit(&other).await,
             Admitted::Same { delivery: 2 }
         );
-        within(10, other.work_ready()).await;
+        soon(other.work_ready()).await;
         let taken = claim_one(&other, at(0)).await;
         assert!(claim(&one, at(1), 10).await.is_empty(), "one host at a time has a job");
         let Settled::Committed { verdicts, .. } = settle(&other, settlement(&taken).acts("op", 1).to("shop")).await
@@ -90,7 +90,7 @@ mod hosts {
             panic!("not settled");
         };
         assert_eq!(verdicts, [Verdict::Recorded]);
-        within(10, one.outbox_ready()).await;
+        soon(one.outbox_ready()).await;
         let entry = claim_outbox_one(&one, at(10)).await;
         assert_eq!(entry.epoch.0, 1);
         // Both append to one chain.
@@ -145,7 +145,7 @@ mod hosts {
         };
         let id = one.issue_token(token).await.unwrap();
         // Within a second, on a machine that has nothing else to do.
-        within(10, heard.changed()).await.unwrap();
+        soon(heard.changed()).await.unwrap();
         assert_eq!(other.tokens().await.unwrap().first().unwrap().id, id);
         assert!(!other.subscribe(Topic::Registry).has_changed().unwrap());
     }
@@ -278,14 +278,10 @@ mod hosts {
         works(&older, "e2").await;
         let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IS NOT NULL";
         execute(&server, all).await;
-        let begun = Instant::now();
-        while let Err(error) = older.admit(vec![Sent::new("e1").admission(&older)]).await {
-            assert!(
-                begun.elapsed() < Duration::from_secs(8),
-                "it does not come back: {error}"
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        eventually("it comes back", async || {
+            older.admit(vec![Sent::new("e1").admission(&older)]).await.ok()
+        })
+        .await;
         works(&older, "e3").await;
         let other = server.open();
         works(&other, "e4").await;
@@ -321,16 +317,12 @@ mod hosts {
         let said = PostgresStore::find(&secret(&server)).unwrap().dangers.join("\n");
         assert!(said.contains("none of its hosts works any more"), "{said}");
         // One that runs commits nothing more from there on, and says why.
-        let begun = Instant::now();
-        let refused = loop {
-            match older.admit(vec![Sent::new("e5").admission(&older)]).await {
-                Err(error) if error.to_string().contains("schema") => break error.to_string(),
-                Err(_) => {}
-                Ok(admitted) => panic!("it works on: {admitted:?}"),
-            }
-            assert!(begun.elapsed() < Duration::from_secs(8), "it does not say why");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
+        let refused = eventually("it says why", async || {
+            let refused = older.admit(vec![Sent::new("e5").admission(&older)]).await;
+            let said = refused.expect_err("it does not work on").to_string();
+            Some(said).filter(|said| said.contains("schema"))
+        })
+        .await;
         assert!(
             refused.contains("is 15 now") && refused.contains("knows 12"),
             "{refused}"
@@ -365,15 +357,11 @@ mod hosts {
         execute(&server, "ALTER SYSTEM SET synchronous_commit = off").await;
         execute(&server, "SELECT pg_reload_conf()").await;
         // The server reads its settings again when it comes to that.
-        let begun = Instant::now();
-        loop {
+        eventually("the danger is said", async || {
             let said = PostgresStore::find(&secret(&server)).unwrap().dangers.join("\n");
-            if said.contains("`synchronous_commit` is off") {
-                break;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(20), "{said}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            said.contains("`synchronous_commit` is off").then_some(())
+        })
+        .await;
     }
 
     /// Inserts are sent and not waited for: what one failed with is the answer all the same, and not that the transaction was over then.
@@ -410,15 +398,15 @@ mod hosts {
             assert!(matches!(store.counts().await, Err(StoreError::Away { .. })));
         }
         server.start_again();
-        let begun = Instant::now();
-        loop {
+        let admitted = eventually("it comes back", async || {
             match store.admit(vec![Sent::new("e2").admission(&store)]).await {
-                Ok(admitted) => break assert_eq!(admitted, [ACCEPTED]),
-                Err(StoreError::Away { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Ok(admitted) => Some(admitted),
+                Err(StoreError::Away { .. }) => None,
                 Err(other) => panic!("{other}"),
             }
-            assert!(begun.elapsed() < Duration::from_secs(8), "it does not come back");
-        }
+        })
+        .await;
+        assert_eq!(admitted, [ACCEPTED]);
         assert_eq!(store.counts().await.unwrap().receipts, 2);
         assert_eq!(server.problems(&store), [] as [String; 0]);
     }

@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tollgate_core::secret::Secret;
@@ -12,7 +11,7 @@ use tollgate_store::{PostgresStore, Store as _, StoreError, Views as _};
 use crate::certificates::{Authority, Issued, Validity};
 use crate::postgres::execute;
 use crate::server::{Postgres, folder};
-use crate::support::{ACCEPTED, Sent};
+use crate::support::{ACCEPTED, Sent, eventually};
 
 /// What a host knows of a server: an authority in a file.
 struct Known {
@@ -167,14 +166,12 @@ async fn r3_a_passwords_proof_is_bound_to_the_connection() {
         PostgresStore::find(&Secret::new(url.into_bytes())).map_err(|error| error.to_string())
     };
     // The server reads the file again when it comes to that.
-    let begun = Instant::now();
-    let refused = loop {
-        match with("open", "channel_binding=require&ROOT") {
-            Err(said) if said.contains("password authentication failed") => break said,
-            otherwise => assert!(begun.elapsed() < Duration::from_secs(20), "{otherwise:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
+    let refused = eventually("a wrong password is refused", async || {
+        with("open", "channel_binding=require&ROOT")
+            .err()
+            .filter(|said| said.contains("password authentication failed"))
+    })
+    .await;
     assert!(!refused.contains("open"), "{refused}");
     with("sesame", "channel_binding=require&ROOT").unwrap();
     // In clear text there is nothing to bind it to.
@@ -208,14 +205,7 @@ async fn r3_a_host_shows_its_own_certificate_where_the_server_asks_for_one() {
     execute(&server, "SELECT pg_reload_conf()").await;
     let without = known.url(&server, "db.example", "ROOT");
     // The server reads the file again when it comes to that.
-    let begun = Instant::now();
-    let refused = loop {
-        match found(&without) {
-            Err(refused) => break refused,
-            Ok(_) => assert!(begun.elapsed() < Duration::from_secs(20)),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
+    let refused = eventually("a certificate is asked for", async || found(&without).err()).await;
     assert!(refused.contains("`sslcert` and `sslkey`"), "{refused}");
     let found = with(&ours, 0o600).unwrap();
     assert_eq!(found.sslmode, "verify-full");

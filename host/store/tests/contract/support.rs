@@ -1,6 +1,7 @@
 //! What the suite needs of a backend, and makers of the values that go into a store.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tollgate_core::action::{
     ActionKind, Flag, GrantedAction, Proposal, UncheckedAction, UncheckedMoney, UncheckedTransfer,
@@ -36,6 +37,21 @@ pub(crate) trait Backend {
 /// The beginning of every test's time.
 pub(crate) const T0: UnixMillis = UnixMillis(1_777_975_200_000);
 pub(crate) const LEASE_MS: i64 = 30_000;
+
+/// Within this long comes what an idle machine does in a second: a busy one has its time.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Asks again and again until there is an answer.
+pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(begun.elapsed() < SOON, "{what}: not after {SOON:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
 
 pub(crate) fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().unwrap()

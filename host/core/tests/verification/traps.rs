@@ -1,14 +1,11 @@
 //! The traps that providers' schemes set, each with a test of its own: what was measured in their libraries must not happen here.
 //! And what the families beyond a header's HMAC must hold.
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
-
-mod message;
 
 use std::sync::Arc;
 
+use crate::message::{Message, P256_JWK, P256_KEY, RSA_KEY, body, key, parameters, provable, secret};
 use data_encoding::BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use message::{Message, P256_JWK, RSA_KEY, body, key, parameters, provable, secret};
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 use tollgate_core::admission::{Admission, Decision, Existing, Identity, decide};
@@ -217,7 +214,7 @@ fn a_checksum_with_its_highest_bit_set_is_the_published_one() {
         .find(|vector| vector.id == "paypal-crc32")
         .unwrap();
     let signed = Message::signed("paypal", &[("a", RSA_KEY)], &crc.body);
-    let text = include_str!("../profiles/paypal.toml")
+    let text = include_str!("../../profiles/paypal.toml")
         .replace("{body-crc32}", "2771810304")
         .replace("{config:webhook_id}", "WH-1");
     let own = Arc::new(Profile::from_toml(&text).unwrap());
@@ -765,7 +762,8 @@ fn a_certificate_proves_within_its_own_time_and_for_its_own_name() {
     });
     assert_eq!(outcome, Unproven::NoActiveSecret, "it expired in 2019");
     let other = Profile::from_toml(
-        &include_str!("../profiles/paypal.toml").replace("messageverificationcerts.sandbox.paypal.com", "example.test"),
+        &include_str!("../../profiles/paypal.toml")
+            .replace("messageverificationcerts.sandbox.paypal.com", "example.test"),
     );
     let error = keyring
         .learn(&other.unwrap(), &need, published.as_bytes(), message.received_at)
@@ -776,7 +774,7 @@ fn a_certificate_proves_within_its_own_time_and_for_its_own_name() {
 #[test]
 fn message_signatures_are_made_and_proved_with_keys_of_each_kind() {
     let provider = "rfc9421-http-message-signatures";
-    for key in ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", message::P256_KEY, RSA_KEY] {
+    for key in ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", P256_KEY, RSA_KEY] {
         let message = Message::signed(provider, &[("k1", key)], body(provider));
         assert_eq!(message.verify().as_deref(), Ok("k1"));
         let mut altered = message.clone();
@@ -827,7 +825,7 @@ fn content_digests_are_the_published_ones() {
         .iter()
         .find(|vector| vector.id == "rfc9421-b26-ed25519")
         .unwrap();
-    let text = include_str!("../profiles/rfc9421-http-message-signatures.toml").replace(
+    let text = include_str!("../../profiles/rfc9421-http-message-signatures.toml").replace(
         "components = [\"@method\", [\"@authority\", \"@target-uri\"], \"content-digest\"]",
         "components = [\"@method\", \"@authority\"]\nbody_signed = false",
     );
@@ -1039,7 +1037,8 @@ fn providers_hear_what_they_take_for_an_acknowledgement() {
 
 #[test]
 fn a_tenants_profile_carries_its_own_known_answers() {
-    let text = include_str!("../profiles/generic-hmac.toml").replace("name = \"generic-hmac\"", "name = \"acme-pay\"");
+    let text =
+        include_str!("../../profiles/generic-hmac.toml").replace("name = \"generic-hmac\"", "name = \"acme-pay\"");
     let own = format!(
         "{text}\n[[vector]]\nid = \"own\"\nwhat = \"our sample\"\nsecret = {{ id = \"k\", text = \"test_secret\" }}\n\
          headers = [[\"x-signature\", \"f7f9bd47fb987337b5796fdc1fdb9ba221d0d5396814bfcaf9521f43fd8927fd\"]]\nbody = \"\"\nreceived_at_s = 1700000000\n"
@@ -1061,7 +1060,7 @@ fn a_tenants_profile_carries_its_own_known_answers() {
 
 #[test]
 fn the_page_about_providers_is_current() {
-    let page = include_str!("../../../docs/providers.md");
+    let page = include_str!("../../../../docs/providers.md");
     assert!(
         page == tollgate_core::catalogue::markdown(),
         "docs/providers.md is old: cargo run -p tollgate-core --example providers > docs/providers.md"

@@ -1,11 +1,8 @@
 //! Verification, signing and reading by the shipped profiles: known answers, tables of rules, properties.
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
-
-mod message;
 
 use std::sync::Arc;
 
-use message::{Message, key, provable, secret};
+use crate::message::{Message, P256_KEY, key, provable, secret};
 use proptest::prelude::*;
 use tollgate_core::envelope::{READING_NOTES, Unreadable};
 use tollgate_core::event::Event;
@@ -19,7 +16,7 @@ use tollgate_core::time::UnixMillis;
 use tollgate_core::vector::{self, Outcome};
 use tollgate_core::verify::{Keyring, Unproven, verify};
 
-const REWARDED: &str = include_str!("../../../tests/samples/voucherify-customer.rewarded.json");
+const REWARDED: &str = include_str!("../../../../tests/samples/voucherify-customer.rewarded.json");
 
 /// Runs every known answer; says of none that it passed that was not run.
 #[test]
@@ -420,7 +417,7 @@ fn an_amount_of_more_parts_than_are_added_up_is_none() {
 /// A try that failed is no deed: whatever Adyen says did not succeed reads as what it was before, or as failed.
 #[test]
 fn a_notification_of_a_failed_try_never_reads_as_done() {
-    let file: toml::Table = include_str!("../profiles/adyen.toml").parse().unwrap();
+    let file: toml::Table = include_str!("../../profiles/adyen.toml").parse().unwrap();
     let statuses = |family: &str| -> Vec<(String, String)> {
         let labels = file["statuses"][family].as_table().unwrap();
         let each = labels.iter();
@@ -589,7 +586,7 @@ fn i11_a_value_that_breaks_a_bound_refuses_no_neighbour() {
     let body = format!(
         r#"[{{"sg_event_id":"e1","event":"delivered"}},{{"sg_event_id":"e2","event":"bounce","reason":"{reason}","timestamp":1e99}}]"#
     );
-    let message = Message::signed("sendgrid", &[("a", message::P256_KEY)], &body);
+    let message = Message::signed("sendgrid", &[("a", P256_KEY)], &body);
     let events = message.read_all().unwrap();
     assert_eq!(events.len(), 2);
     assert_eq!(attribute(&events[0], READING_NOTES), "");
@@ -782,12 +779,12 @@ proptest! {
         text in r#"[\[\]{}:*/"=a-z .\n]{0,12}"#,
     ) {
         let texts = [
-            include_str!("../profiles/adyen.toml"),
-            include_str!("../profiles/paypal.toml"),
-            include_str!("../profiles/plaid.toml"),
-            include_str!("../profiles/svix.toml"),
-            include_str!("../profiles/cloudevents-http.toml"),
-            include_str!("../profiles/rfc9421-http-message-signatures.toml"),
+            include_str!("../../profiles/adyen.toml"),
+            include_str!("../../profiles/paypal.toml"),
+            include_str!("../../profiles/plaid.toml"),
+            include_str!("../../profiles/svix.toml"),
+            include_str!("../../profiles/cloudevents-http.toml"),
+            include_str!("../../profiles/rfc9421-http-message-signatures.toml"),
         ];
         let good = texts[provider % texts.len()];
         let chars: Vec<char> = good.chars().collect();

@@ -1,6 +1,4 @@
 //! A message under a profile, which tests sign, bend and judge.
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
-#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::sync::Arc;
 

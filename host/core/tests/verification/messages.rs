@@ -1,13 +1,10 @@
 //! Messages as rows of `messages.toml`: what is signed, what is bent of it on its way, and what comes out. Each table of that file is a
 //! test of its own, and `profiles.toml` has the same for texts of profiles and secrets.
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
-
-mod message;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use message::{Message, body, key, secret};
+use crate::message::{Message, body, key, secret};
 use serde::Deserialize;
 use tollgate_core::answer::Rejection;
 use tollgate_core::challenge;
@@ -87,10 +84,10 @@ static KINDS: LazyLock<BTreeMap<String, Kind>> =
 
 fn sample(name: &str) -> &'static str {
     match name {
-        "pending" => include_str!("../../../tests/samples/voucherify-customer.reward_redemptions.pending.json"),
-        "completed" => include_str!("../../../tests/samples/voucherify-customer.reward_redemptions.completed.json"),
-        "rewarded" => include_str!("../../../tests/samples/voucherify-customer.rewarded.json"),
-        "native" => include_str!("../../../tests/samples/native-reward.redeemed.json"),
+        "pending" => include_str!("../../../../tests/samples/voucherify-customer.reward_redemptions.pending.json"),
+        "completed" => include_str!("../../../../tests/samples/voucherify-customer.reward_redemptions.completed.json"),
+        "rewarded" => include_str!("../../../../tests/samples/voucherify-customer.rewarded.json"),
+        "native" => include_str!("../../../../tests/samples/native-reward.redeemed.json"),
         other => panic!("no sample `{other}`"),
     }
 }
@@ -305,11 +302,11 @@ static TEXTS: LazyLock<Texts> = LazyLock::new(|| toml::from_str(include_str!("pr
 fn a_bad_profile_is_refused_where_it_is_bad() {
     for (profile, rows) in &TEXTS.profiles {
         let good = match profile.as_str() {
-            "adyen" => include_str!("../profiles/adyen.toml"),
-            "coinbase-cdp" => include_str!("../profiles/coinbase-cdp.toml"),
-            "github" => include_str!("../profiles/github.toml"),
-            "standard-webhooks" => include_str!("../profiles/standard-webhooks.toml"),
-            "stripe" => include_str!("../profiles/stripe.toml"),
+            "adyen" => include_str!("../../profiles/adyen.toml"),
+            "coinbase-cdp" => include_str!("../../profiles/coinbase-cdp.toml"),
+            "github" => include_str!("../../profiles/github.toml"),
+            "standard-webhooks" => include_str!("../../profiles/standard-webhooks.toml"),
+            "stripe" => include_str!("../../profiles/stripe.toml"),
             other => panic!("no text of `{other}`"),
         };
         for [from, to, says] in rows {

@@ -1,29 +1,30 @@
-//! Certificates of a test's own, made anew each time. Not each test that includes this file takes all of it.
-#![allow(dead_code, reason = "part of several tests")]
+//! Certificates of a test's own, made anew each time. The tests of the store take this file as it is, since they come before this crate.
+#![allow(unreachable_pub, reason = "of a library here, and part of a test elsewhere")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
 /// Vouches for servers.
-pub(crate) struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// Its certificate, in PEM.
-    pub(crate) root: String,
+    pub root: String,
 }
 
 /// A server's certificate and its key, in PEM.
-pub(crate) struct Issued {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+pub struct Issued {
+    pub certificate: String,
+    pub key: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Validity {
+pub enum Validity {
     Now,
     Over,
 }
 
 impl Authority {
-    pub(crate) fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let mut about = CertificateParams::default();
         about.distinguished_name.push(DnType::CommonName, name);
         about.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,12 +37,12 @@ impl Authority {
     }
 
     /// Its own key, in PEM: for a server that stands there with the authority's certificate.
-    pub(crate) fn key(&self) -> String {
+    pub fn key(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
     /// A certificate for a host.
-    pub(crate) fn issue(&self, host: &str, validity: Validity) -> Issued {
+    pub fn issue(&self, host: &str, validity: Validity) -> Issued {
         let mut about = CertificateParams::new([host.to_owned()]).unwrap();
         about.distinguished_name.push(DnType::CommonName, host);
         if validity == Validity::Over {
