@@ -19,6 +19,7 @@ mod readers;
 mod receipts;
 mod recovery;
 mod remade;
+mod reminder;
 mod shared;
 mod state;
 mod wal;

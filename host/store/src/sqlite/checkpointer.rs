@@ -6,6 +6,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use rusqlite::Connection;
 
@@ -90,12 +91,20 @@ fn serve(connection: &Connection, asked: &Receiver<()>, ended: &SyncSender<()>, 
     }
 }
 
-/// A full disk is no harm here: the WAL keeps everything. A failing disk is.
+/// A full disk is no harm here: the WAL keeps everything, and each group that finds no room tries again, so it is not said each time. A failing disk is.
 pub(super) fn checkpoint_failed(fault: Fault, path: &str, shared: &Shared) {
     match fault.of_writer(path) {
         StoreError::Fatal { detail } => {
             shared.fail_for_good(path, format!("in a checkpoint: {detail}"));
         }
-        error => tracing::warn!(path, %error, "a checkpoint did not finish; the WAL grows until one does"),
+        error => {
+            let mut reminder = shared
+                .unfinished_checkpoint
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if reminder.is_due(Instant::now()) {
+                tracing::warn!(path, %error, "a checkpoint did not finish; the WAL grows until one does");
+            }
+        }
     }
 }

@@ -25,6 +25,8 @@ const PAGE_BYTES: u64 = 8 * 1024;
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// How long a connection waits for another's lock: only opening and checkpoints ever meet one.
 pub(super) const LOCK_WAIT_MS: u64 = 5_000;
+/// A truncating checkpoint waits this long for readers before it lets them be. Writers, or a start, wait meanwhile.
+pub(super) const TRUNCATE_WAIT_MS: u64 = 50;
 /// Statements kept prepared per connection; more than there are.
 const STATEMENTS_MAX: usize = 128;
 
@@ -49,6 +51,8 @@ pub(super) fn end_wal(path: &StorePath) -> Result<(), StoreError> {
             let connection = Connection::open_with_flags(path.path(), flags)?;
             configure(&connection)?;
             checkpoint_on_close(&connection, false)?;
+            // Nobody else writes; whoever reads may do so for ever.
+            connection.busy_timeout(Duration::from_millis(TRUNCATE_WAIT_MS))?;
             if checkpoint(&connection, "TRUNCATE")? {
                 // Now the WAL may go with the connection.
                 checkpoint_on_close(&connection, true)?;

@@ -5,25 +5,24 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use super::reminder::Reminder;
 
 /// The bytes of the WAL's index (`-shm`) that readers lock, one of them each (SQLite's `WAL_READ_LOCK`, 120 bytes and 3 locks in).
 const READ_LOCKS: std::ops::RangeInclusive<u64> = 123..=127;
-/// How often it is said again.
-const SAID_EVERY: Duration = Duration::from_secs(60);
-
 /// That the WAL is kept from being emptied.
 #[derive(Debug)]
 pub(super) struct Pin {
     since: Instant,
-    said_at: Option<Instant>,
+    reminder: Reminder,
 }
 
 impl Pin {
     pub(super) fn new() -> Self {
         Self {
             since: Instant::now(),
-            said_at: None,
+            reminder: Reminder::default(),
         }
     }
 
@@ -33,11 +32,7 @@ impl Pin {
 
     /// Whether it is time to say it, for the first time or again.
     pub(super) fn is_to_be_said(&mut self) -> bool {
-        let is_due = self.said_at.is_none_or(|at| at.elapsed() >= SAID_EVERY);
-        if is_due {
-            self.said_at = Some(Instant::now());
-        }
-        is_due
+        self.reminder.is_due(Instant::now())
     }
 }
 

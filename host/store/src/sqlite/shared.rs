@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::reminder::Reminder;
 use super::state::StateAhead;
 use crate::queue::Signals;
 use crate::{StoreError, WalStanding};
@@ -18,6 +19,8 @@ pub(super) struct Shared {
     pub(super) fatal: OnceLock<String>,
     /// Held while the WAL is moved beside the writer.
     pub(super) checkpointing: Mutex<()>,
+    /// That a checkpoint did not finish.
+    pub(super) unfinished_checkpoint: Mutex<Reminder>,
     /// There are answered groups that readers do not see yet.
     pub(super) open: AtomicBool,
     /// Somebody waits to see them.

@@ -29,7 +29,7 @@ use super::compressor::Compressor;
 use super::fault::Fault;
 use super::files::{SoleUse, StorePath};
 use super::head::ChainHead;
-use super::open::{self, LOCK_WAIT_MS, checkpoint, page_bytes};
+use super::open::{self, LOCK_WAIT_MS, TRUNCATE_WAIT_MS, checkpoint, page_bytes};
 use super::pin::{self, Pin};
 use super::receipts::{self, Layout, MemoryBounds};
 use super::recovery::{self, Recovered};
@@ -48,8 +48,6 @@ const CONFIGS_REMEMBERED_MAX: usize = 4096;
 const BEHIND_AGAIN: Duration = Duration::from_millis(250);
 /// How long a record may be on no disk that nobody had to wait for.
 const UNSYNCED_MAX: Duration = Duration::from_secs(1);
-/// A truncating checkpoint waits this long for readers before it lets them be. Writers wait meanwhile.
-const TRUNCATE_WAIT_MS: u64 = 50;
 
 /// The writer as its callers see it.
 #[derive(Debug)]

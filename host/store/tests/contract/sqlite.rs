@@ -944,6 +944,31 @@ async fn a_killed_process_loses_nothing_it_answered_and_leaves_no_lock() {
     }
 }
 
+/// A shell that somebody left in a transaction keeps the WAL, and no host from its start.
+#[tokio::test]
+async fn a_start_after_a_kill_does_not_wait_for_whoever_reads() {
+    let place = Sqlite::new();
+    let mut writer = child(&place, &[]);
+    let output = BufReader::new(writer.stdout.take().unwrap());
+    let acked = output
+        .lines()
+        .map_while(Result::ok)
+        .filter(|line| line.contains("acked"));
+    assert_eq!(acked.take(40).count(), 40);
+    let raw = place.raw();
+    raw.execute_batch("BEGIN; SELECT count(*) FROM meta").unwrap();
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    let begun = Instant::now();
+    let store = place.open();
+    let waited = begun.elapsed();
+    assert!(store.counts().await.unwrap().receipts >= 40);
+    // It would wait for a lock for five seconds.
+    assert!(waited < Duration::from_secs(3), "{waited:?}");
+    drop(raw);
+    assert_eq!(store.audited().unwrap().in_words(), [] as [String; 0]);
+}
+
 /// A write that fails for another reason than a full disk: here a limit on the file's size, which the system answers with
 /// EFBIG, as a broken disk is answered with EIO.
 #[cfg(unix)]
