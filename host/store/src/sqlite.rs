@@ -78,7 +78,7 @@ pub struct OpenOptions {
     /// How a new store keeps its receipts; one that exists keeps the layout that it was made with.
     pub layout: Layout,
     /// Receipts whose keys wait in memory until they are carried into the indexes, twice as many at most: about 150 bytes each, beside
-    /// 8 MiB that say which keys the indexes lack.
+    /// 8 MiB that say which keys the indexes lack (and as many more while a start reads them).
     /// Only for [`Layout::Log`]. Default 65,536.
     pub keys_in_memory_max: usize,
     /// A segment of the log that has this many bytes is followed by a new one. Default 64 MiB.

@@ -80,7 +80,7 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let page_bytes = page_bytes(&connection).map_err(|fault| path.opening(fault))?;
         let Recovered { log, texts } = recovered;
-        let memory = receipts::of_writer(&connection, contents, bounds.memory)
+        let memory = receipts::of_writer(&connection, path, contents, bounds.memory)
             .and_then(|receipts| Memory::load(&connection, receipts))
             .map_err(|fault| path.opening(fault))?;
         let shared = Arc::new(Shared::default());
@@ -299,6 +299,7 @@ impl Thread {
         }
         self.checkpointer.stop();
         self.compressor.stop();
+        self.memory.receipts.close();
         // What could not be committed is in the log.
         let committed = self.shared.fatal.get().is_none() && self.catch_up().and_then(|()| self.commit()).is_ok();
         if committed
@@ -636,7 +637,7 @@ impl Thread {
     /// Learns anew what the index holds.
     fn reload(&mut self) -> Result<(), Fault> {
         let index = self.connection.apart();
-        let receipts = receipts::of_writer(index, &self.contents, self.bounds)?;
+        let receipts = receipts::of_writer(index, &self.path, &self.contents, self.bounds)?;
         self.memory = Memory::load(index, receipts)?;
         Ok(())
     }

@@ -158,6 +158,9 @@ pub(crate) trait ReceiptsWriter: Receipts {
 
     /// Forgets what was gathered.
     fn rolled_back(&mut self) {}
+
+    /// Nothing more is written. What was still read for it beside has ended when this returns.
+    fn close(&mut self) {}
 }
 
 /// A connection inside a transaction, and how its receipts are kept.

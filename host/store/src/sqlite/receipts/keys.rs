@@ -17,7 +17,7 @@ use tollgate_core::ids::{ReceiptId, Status, TenantName};
 
 use super::super::fault::Fault;
 use super::super::rows::disposition_codes;
-use super::filter::Filter;
+use super::filter::Indexed;
 use super::{Receipt, SubjectKey, SubjectState, rows};
 use crate::sql::{Connection, OptionalExtension as _, params};
 
@@ -140,8 +140,8 @@ enum Undo {
 pub(super) struct Keys {
     active: Table,
     load: Option<Load>,
-    /// Holds every key that is in the indexes or on its way there.
-    indexed: Option<Filter>,
+    /// Of every key that is in the indexes or on its way there.
+    indexed: Indexed,
     /// Each origin's newest receipt.
     origins: HashMap<i64, i64>,
     /// Receipts or subjects in `active` from which on it becomes a load.
@@ -157,11 +157,11 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Reads what the indexes lack.
-    pub(super) fn load(connection: &Connection, receipts_max: usize) -> Result<Self, Fault> {
+    /// Reads what the indexes lack. `indexed` is of what the connection sees.
+    pub(super) fn load(connection: &Connection, receipts_max: usize, indexed: Indexed) -> Result<Self, Fault> {
         let mut keys = Self {
             receipts_max: receipts_max.max(1),
-            indexed: Filter::of_indexes(connection)?,
+            indexed,
             ..Self::default()
         };
         let mut statement = connection.prepare_cached("SELECT id, newest FROM origins WHERE newest IS NOT NULL")?;
@@ -199,7 +199,7 @@ impl Keys {
         let waiting = self.active.receipts.get(&id.0);
         match waiting.or_else(|| self.load.as_ref()?.table.receipts.get(&id.0)) {
             Some(seq) => Ok(Some(*seq)),
-            None if self.surely_not_indexed(&id.0) => Ok(None),
+            None if self.indexed.surely_lacks(&id.0) => Ok(None),
             None => indexed_receipt(connection, id),
         }
     }
@@ -208,24 +208,19 @@ impl Keys {
         let waiting = self.active.subjects.get(key);
         match waiting.or_else(|| self.load.as_ref()?.table.subjects.get(key)) {
             Some(state) => Ok(Some(state.clone())),
-            None if self.surely_not_indexed(key) => Ok(None),
+            None if self.indexed.surely_lacks(key) => Ok(None),
             None => rows::subject(connection, key),
         }
     }
 
-    fn surely_not_indexed(&self, key: &[u8; 16]) -> bool {
-        self.indexed.as_ref().is_some_and(|indexed| !indexed.may_hold(key))
-    }
-
     /// What is on its way counts as indexed from the start: a key that is not there yet is then asked for in vain, no more.
     fn expect_in_indexes(&mut self, load: &Load) {
-        if let Some(indexed) = &mut self.indexed {
-            load.receipts
-                .iter()
-                .chain(&load.subjects)
-                .for_each(|key| indexed.add(key));
-        }
-        self.indexed.take_if(|indexed| indexed.is_full());
+        self.indexed.expect(load.receipts.iter().chain(&load.subjects));
+    }
+
+    /// Ends what is read of the indexes beside.
+    pub(super) fn close(&mut self) {
+        self.indexed = Indexed::Unknown;
     }
 
     /// Adds a receipt's keys; answers its origin's receipt before it.
@@ -307,6 +302,7 @@ impl Keys {
             load.carried = load.carrying;
         }
         self.load.take_if(|load| load.carried == load.len());
+        self.indexed.look();
         self.begin_load_if_full();
     }
 
@@ -417,7 +413,7 @@ fn write_progress(connection: &Connection, through: i64, keys: usize) -> Result<
 
 /// Carries every key that waits into the indexes, inside a transaction.
 pub(super) fn carry_all(connection: &Connection) -> Result<(), Fault> {
-    let keys = Keys::load(connection, usize::MAX)?;
+    let keys = Keys::load(connection, usize::MAX, Indexed::Unknown)?;
     let rest = Load::new(keys.active, keys.committed);
     for mut load in keys.load.into_iter().chain([rest]) {
         load.carrying = load.len();
@@ -659,7 +655,7 @@ mod tests {
     #[test]
     fn a_slice_that_was_rolled_back_is_carried_again() {
         let connection = tables();
-        let mut keys = Keys::load(&connection, 64).unwrap();
+        let mut keys = Keys::load(&connection, 64, Indexed::Unknown).unwrap();
         let mut row = 0;
         let mut commit = |keys: &mut Keys, numbers: std::ops::Range<i64>, fails: bool| {
             connection.execute_batch("BEGIN").unwrap();
@@ -693,7 +689,7 @@ mod tests {
             assert_eq!(subject.newest, number);
         }
         assert_eq!(
-            Keys::load(&connection, 64)
+            Keys::load(&connection, 64, Indexed::Unknown)
                 .unwrap()
                 .receipt(&connection, id(3))
                 .unwrap(),

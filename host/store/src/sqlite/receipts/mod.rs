@@ -10,13 +10,17 @@ mod packed;
 mod pieces;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tollgate_core::ids::{ReceiptId, TenantName};
 
+use self::filter::{Filter, Indexed};
 pub(super) use self::keys::Ways;
 use self::packed::Packed;
 use super::fault::Fault;
+use super::files::StorePath;
 use super::head::ChainHead;
+use super::open::open_reader;
 use super::rows::EVENT_COLUMNS;
 use crate::log::Contents;
 use crate::sql::Connection;
@@ -152,15 +156,31 @@ pub(super) struct MemoryBounds {
     pub(super) recent_bytes_max: usize,
 }
 
-/// A store's receipts, for its writer.
+/// A store's receipts, for its writer. The connection has no transaction under way.
 pub(super) fn of_writer(
     connection: &Connection,
+    path: &StorePath,
     log: &Arc<Contents>,
     bounds: MemoryBounds,
 ) -> Result<Box<dyn ReceiptsWriter>, Fault> {
     Ok(match Layout::read(connection)? {
-        Layout::Log => Box::new(Packed::load(connection, log, bounds)?),
+        Layout::Log => {
+            let path = path.clone();
+            let indexed = Indexed::read(move |ends| read_beside(&path, ends));
+            Box::new(Packed::load(connection, log, bounds, indexed)?)
+        }
         Layout::Rows => Box::new(Rows),
+    })
+}
+
+/// Which keys the indexes hold. Nobody waits for it, so what keeps it from being read is said and no more.
+fn read_beside(path: &StorePath, ends: &AtomicBool) -> Option<Filter> {
+    let read = open_reader(path)
+        .map_err(|error| error.to_string())
+        .and_then(|connection| Filter::of_indexes(&connection, ends).map_err(|fault| fault.of_reader().to_string()));
+    read.unwrap_or_else(|error| {
+        tracing::warn!(path = %path.text, error, "the keys of the index could not be read: every new event is looked up in it, which is slower");
+        None
     })
 }
 

@@ -9,6 +9,7 @@ use tollgate_core::ids::{Digest, ReceiptId, TenantName};
 use super::super::fault::Fault;
 use super::super::head::ChainHead;
 use super::super::rows::{disposition_codes, signed};
+use super::filter::Indexed;
 use super::keys::Keys;
 use super::pieces::{self, Building};
 use super::{Body, MemoryBounds, Moved, Receipt, Receipts, ReceiptsWriter, SubjectKey, SubjectState, unrouted};
@@ -26,10 +27,15 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    pub(super) fn load(connection: &Connection, log: &Arc<Contents>, bounds: MemoryBounds) -> Result<Self, Fault> {
+    pub(super) fn load(
+        connection: &Connection,
+        log: &Arc<Contents>,
+        bounds: MemoryBounds,
+        indexed: Indexed,
+    ) -> Result<Self, Fault> {
         Ok(Self {
             recent: Recent::new(bounds.recent_bytes_max),
-            keys: Keys::load(connection, bounds.keys_max)?,
+            keys: Keys::load(connection, bounds.keys_max, indexed)?,
             building: Building::default(),
             unrouted: Vec::new(),
             log: Arc::clone(log),
@@ -150,6 +156,10 @@ impl ReceiptsWriter for Packed {
         self.unrouted.clear();
         self.keys.rolled_back();
         self.recent.rolled_back();
+    }
+
+    fn close(&mut self) {
+        self.keys.close();
     }
 }
 
