@@ -49,6 +49,18 @@ pub(super) enum Changed<'f> {
     Anything,
 }
 
+/// Which answers a change may concern.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Touches {
+    None,
+    /// Those where none of these parameters of the change, counted from 0, differs from its of the answer's question.
+    Where {
+        own: Vec<usize>,
+        of_read: Vec<usize>,
+    },
+    Any,
+}
+
 /// A table that a statement reads.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Read {
@@ -108,28 +120,55 @@ impl Footprint {
     pub(super) fn may_change(&self, parameters: &[Value], read: &Self, of_read: &[Value]) -> bool {
         let Some(change) = &self.change else { return false };
         let Some(table) = &change.table else { return true };
-        let differs = |(column, at): &(String, usize), read: &Read| {
-            read.equal.iter().any(|(same, of)| {
-                same == column
-                    && match (parameters.get(*at), of_read.get(*of)) {
-                        (Some(Value::Integer(changed)), Some(Value::Integer(read))) => changed != read,
-                        (Some(Value::Text(changed)), Some(Value::Text(read))) => changed != read,
-                        (Some(Value::Blob(changed)), Some(Value::Blob(read))) => changed != read,
-                        _ => false,
-                    }
-            })
+        let differs = |(own, of): (usize, usize)| match (parameters.get(own), of_read.get(of)) {
+            (Some(Value::Integer(changed)), Some(Value::Integer(read))) => changed != read,
+            (Some(Value::Text(changed)), Some(Value::Text(read))) => changed != read,
+            (Some(Value::Blob(changed)), Some(Value::Blob(read))) => changed != read,
+            _ => false,
         };
         read.reads_anything
-            || read.reads.iter().any(|read| {
-                let is_new_number = || read.by_number || read.equal.iter().any(|(column, _)| column == "id");
-                read.table == *table
-                    && !(change.adds_numbered && is_new_number())
-                    && !change.equal.iter().any(|equal| differs(equal, read))
-            })
+            || read
+                .reads
+                .iter()
+                .filter(|read| change.may_concern(table, read))
+                .any(|read| !change.shared(read).any(differs))
+    }
+
+    /// The same of every statement with the footprint of `read`, whatever its parameters are.
+    pub(super) fn touches(&self, read: &Self) -> Touches {
+        let Some(change) = &self.change else {
+            return Touches::None;
+        };
+        let Some(table) = change.table.as_ref().filter(|_| !read.reads_anything) else {
+            return Touches::Any;
+        };
+        let mut of_table = read.reads.iter().filter(|read| change.may_concern(table, read));
+        let Some(first) = of_table.next() else {
+            return Touches::None;
+        };
+        let (own, of_read): (Vec<_>, Vec<_>) = change.shared(first).unzip();
+        match own.is_empty() || of_table.next().is_some() {
+            true => Touches::Any,
+            false => Touches::Where { own, of_read },
+        }
     }
 }
 
 impl Change {
+    /// Rows that are added and numbered have other numbers than any that is known.
+    fn may_concern(&self, table: &str, read: &Read) -> bool {
+        let is_by_number = || read.by_number || read.equal.iter().any(|(column, _)| column == "id");
+        read.table == table && !(self.adds_numbered && is_by_number())
+    }
+
+    /// The parameters of the change and of the question that stand for the same column, which each has to be equal to.
+    fn shared(&self, read: &Read) -> impl Iterator<Item = (usize, usize)> {
+        self.equal.iter().flat_map(|(column, own)| {
+            let of_read = read.equal.iter().filter(move |(same, _)| same == column);
+            of_read.map(|(_, of)| (*own, *of))
+        })
+    }
+
     /// Nothing of a statement that only reads.
     fn of(text: &str) -> Option<Self> {
         let words = Words(text);

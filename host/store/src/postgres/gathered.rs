@@ -71,7 +71,7 @@ impl Gathered {
             .iter()
             .filter_map(|at| values.get(*at).cloned())
             .collect();
-        let key = (!key.is_empty()).then(|| ahead::bytes(&key));
+        let key = (!key.is_empty()).then(|| ahead::bytes(key.iter()));
         let of_table = |of: &Gathering| of.ready.footprint.changed() == ready.footprint.changed();
         self.count(&values);
         let found = self.changes.iter_mut().find(|of| of_table(of));
