@@ -3,6 +3,7 @@
 //! A compressed file is in the Zstandard seekable format (`contrib/seekable_format` of zstd's sources): frames of [`FRAME_BYTES`] each, and
 //! behind them a table that says how long each is. Any zstd program unpacks it whole; a piece is read by unpacking the frames that hold it.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::ops::Range;
@@ -157,7 +158,7 @@ impl Frames {
         let mut packed = vec![0; (frame.file.end - frame.file.start) as usize];
         self.file.read_exact_at(&mut packed, frame.file.start)?;
         let length = (frame.segment.end - frame.segment.start) as usize;
-        let plain = zstd::bulk::decompress(&packed, length)
+        let plain = unpack(&packed, length)
             .ok()
             .filter(|plain| plain.len() == length)
             .ok_or_else(|| damaged(format_args!("frame {number} cannot be unpacked")))?;
@@ -165,6 +166,22 @@ impl Frames {
         *last() = Some((number, Arc::clone(&plain)));
         Ok(plain)
     }
+}
+
+thread_local! {
+    /// Some hundred kilobytes that each thread which unpacks keeps: to make them anew for each frame takes longer than to unpack it.
+    static UNPACKER: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// Into no more than `bytes`.
+fn unpack(packed: &[u8], bytes: usize) -> io::Result<Vec<u8>> {
+    UNPACKER.with_borrow_mut(|known| {
+        let unpacker = match known {
+            Some(unpacker) => unpacker,
+            None => known.insert(zstd::bulk::Decompressor::new()?),
+        };
+        unpacker.decompress(packed, bytes)
+    })
 }
 
 fn damaged(what: impl std::fmt::Display) -> io::Error {
@@ -195,7 +212,7 @@ pub(super) fn compress(plain: &File, to: &Path, goes_on: &dyn Fn() -> bool) -> i
     let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
     let mut table = Vec::new();
     let mut unsynced = 0;
-    let each = |work: &mut dyn FnMut(&[u8], u64) -> io::Result<()>| {
+    let each = |work: &mut dyn FnMut(&[u8]) -> io::Result<()>| {
         let mut piece = vec![0; FRAME_BYTES];
         let mut at = 0;
         while at < bytes {
@@ -204,12 +221,12 @@ pub(super) fn compress(plain: &File, to: &Path, goes_on: &dyn Fn() -> bool) -> i
             }
             let length = piece.len().min((bytes - at) as usize);
             plain.read_exact_at(&mut piece[..length], at)?;
-            work(&piece[..length], at)?;
+            work(&piece[..length])?;
             at += length as u64;
         }
         Ok(())
     };
-    each(&mut |piece, _| {
+    each(&mut |piece| {
         let packed = compressor.compress(piece)?;
         file.write_all(&packed)?;
         unsynced += packed.len();
@@ -234,10 +251,13 @@ pub(super) fn compress(plain: &File, to: &Path, goes_on: &dyn Fn() -> bool) -> i
     if written.bytes != bytes {
         return Err(damaged("it has not the bytes that it was made from"));
     }
-    let mut again = vec![0; FRAME_BYTES];
-    each(&mut |piece, at| {
-        written.read_exact_at(&mut again[..piece.len()], at)?;
-        match again[..piece.len()] == *piece {
+    let mut frames = written.frames.iter().enumerate();
+    each(&mut |piece| {
+        let same = match frames.next() {
+            Some((number, frame)) => *written.unpacked(number, frame)? == *piece,
+            None => false,
+        };
+        match same {
             true => Ok(()),
             false => Err(damaged("it holds other bytes than it was made from")),
         }
