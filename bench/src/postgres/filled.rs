@@ -11,17 +11,18 @@ use crate::system::say;
 const CONNECTIONS: usize = 256;
 const SMALL: u64 = 10_000;
 const LARGE: u64 = 10_000_000;
+const KINDS: [Events; 2] = [Events::TakenIn, Events::Settled];
 /// Rows of one transaction.
 const STEP: u64 = 500_000;
 
 pub(super) fn bench(runtime: &Runtime) -> anyhow::Result<()> {
-    for of in [Events::TakenIn, Events::Settled] {
-        let small = over(runtime, of, SMALL)?;
-        let large = over(runtime, of, LARGE)?;
+    let small = over(runtime, SMALL)?;
+    let large = over(runtime, LARGE)?;
+    for ((of, small), large) in KINDS.iter().zip(small).zip(large) {
         let us = |taken: &Taken| taken.host_us + taken.server_us;
         println!(
             "  {}: {:6.0} events/s over {LARGE} receipts, {:6.0} over {SMALL}; processor time of both {:.0} and {:.0} \u{b5}s each, {:.2}\u{d7}",
-            Setup::OnPostgres(of).name(),
+            Setup::OnPostgres(*of).name(),
             large.per_second,
             small.per_second,
             us(&large),
@@ -32,24 +33,29 @@ pub(super) fn bench(runtime: &Runtime) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The median of several runs on one database, which grows by what they send.
-fn over(runtime: &Runtime, of: Events, receipts: u64) -> anyhow::Result<Taken> {
+/// For each of [`KINDS`] the median of several runs, on one database that grows by what they send.
+fn over(runtime: &Runtime, receipts: u64) -> anyhow::Result<Vec<Taken>> {
     let database = Database::start()?;
-    let setup = Setup::OnPostgres(of);
-    // Makes the tables, and takes one event in, whose row is what the others are made of.
-    Server::start_on(setup, &database.postgres.url())?.stop()?;
+    let start = |of| Server::start_on(Setup::OnPostgres(of), &database.postgres.url());
+    // Makes the tables, and takes one event in, whose rows are what the others are made of.
+    let first = start(Events::Settled)?;
+    database.wait_until_settled(runtime)?;
+    first.stop()?;
     fill(&database, receipts)?;
-    let server = Server::start_on(setup, &database.postgres.url())?;
-    let all = (0..ROUNDS)
-        .map(|_| taken(runtime, &database, &server, CONNECTIONS))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    server.stop()?;
-    let of = |figure: fn(&Taken) -> f64| median(&all.iter().map(figure).collect::<Vec<_>>());
-    Ok(Taken {
-        per_second: of(|taken| taken.per_second),
-        host_us: of(|taken| taken.host_us),
-        server_us: of(|taken| taken.server_us),
-    })
+    let each = |of| -> anyhow::Result<Taken> {
+        let server = start(of)?;
+        let all = (0..ROUNDS)
+            .map(|_| taken(runtime, &database, &server, CONNECTIONS))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        server.stop()?;
+        let of = |figure: fn(&Taken) -> f64| median(&all.iter().map(figure).collect::<Vec<_>>());
+        Ok(Taken {
+            per_second: of(|taken| taken.per_second),
+            host_us: of(|taken| taken.host_us),
+            server_us: of(|taken| taken.server_us),
+        })
+    };
+    KINDS.into_iter().map(each).collect()
 }
 
 fn fill(database: &Database, receipts: u64) -> anyhow::Result<()> {
