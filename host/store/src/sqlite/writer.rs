@@ -80,7 +80,7 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let page_bytes = page_bytes(&connection).map_err(|fault| path.opening(fault))?;
         let Recovered { log, texts } = recovered;
-        let memory = receipts::of_writer(&connection, path, contents, bounds.memory)
+        let memory = receipts::of_writer(&connection, path, open::open_reader, contents, bounds.memory)
             .and_then(|receipts| Memory::load(&connection, receipts))
             .map_err(|fault| path.opening(fault))?;
         let shared = Arc::new(Shared::default());
@@ -637,7 +637,7 @@ impl Thread {
     /// Learns anew what the index holds.
     fn reload(&mut self) -> Result<(), Fault> {
         let index = self.connection.apart();
-        let receipts = receipts::of_writer(index, &self.path, &self.contents, self.bounds)?;
+        let receipts = receipts::of_writer(index, &self.path, open::open_reader, &self.contents, self.bounds)?;
         self.memory = Memory::load(index, receipts)?;
         Ok(())
     }

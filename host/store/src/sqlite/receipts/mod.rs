@@ -20,8 +20,8 @@ use self::packed::Packed;
 use super::fault::Fault;
 use super::files::StorePath;
 use super::head::ChainHead;
-use super::open::open_reader;
 use super::rows::EVENT_COLUMNS;
+use crate::StoreError;
 use crate::log::Contents;
 use crate::sql::Connection;
 pub(super) use crate::statements::receipts::{
@@ -156,17 +156,21 @@ pub(super) struct MemoryBounds {
     pub(super) recent_bytes_max: usize,
 }
 
-/// A store's receipts, for its writer. The connection has no transaction under way.
+/// Opens a connection.
+type Open = fn(&StorePath) -> Result<rusqlite::Connection, StoreError>;
+
+/// A store's receipts, for its writer. The connection has no transaction under way; `open_beside` opens another, which reads only.
 pub(super) fn of_writer(
     connection: &Connection,
     path: &StorePath,
+    open_beside: Open,
     log: &Arc<Contents>,
     bounds: MemoryBounds,
 ) -> Result<Box<dyn ReceiptsWriter>, Fault> {
     Ok(match Layout::read(connection)? {
         Layout::Log => {
             let path = path.clone();
-            let indexed = Indexed::read(move |ends| read_beside(&path, ends));
+            let indexed = Indexed::read(move |ends| read_beside(&path, open_beside, ends));
             Box::new(Packed::load(connection, log, bounds, indexed)?)
         }
         Layout::Rows => Box::new(Rows),
@@ -174,8 +178,8 @@ pub(super) fn of_writer(
 }
 
 /// Which keys the indexes hold. Nobody waits for it, so what keeps it from being read is said and no more.
-fn read_beside(path: &StorePath, ends: &AtomicBool) -> Option<Filter> {
-    let read = open_reader(path)
+fn read_beside(path: &StorePath, open: Open, ends: &AtomicBool) -> Option<Filter> {
+    let read = open(path)
         .map_err(|error| error.to_string())
         .and_then(|connection| Filter::of_indexes(&connection, ends).map_err(|fault| fault.of_reader().to_string()));
     read.unwrap_or_else(|error| {
