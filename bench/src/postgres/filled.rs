@@ -59,10 +59,16 @@ fn over(runtime: &Runtime, receipts: u64) -> anyhow::Result<Vec<Taken>> {
 }
 
 fn fill(database: &Database, receipts: u64) -> anyhow::Result<()> {
+    let columns = database.ask(COLUMNS)?;
     let mut last: u64 = database.ask("SELECT seq FROM tollgate.chain_heads")?.parse()?;
     while last < receipts {
         let next = receipts.min(last + STEP);
-        database.ask(&FILL.replace("$1", &last.to_string()).replace("$2", &next.to_string()))?;
+        let of = [
+            ("{columns}", &*columns),
+            ("{last}", &last.to_string()),
+            ("{next}", &next.to_string()),
+        ];
+        database.ask(&of.iter().fold(FILL.to_owned(), |sql, (name, is)| sql.replace(name, is)))?;
         last = next;
         say(&format!("{last} of {receipts} receipts filled in"));
     }
@@ -71,13 +77,19 @@ fn fill(database: &Database, receipts: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Receipts behind number $1 up to $2, and what goes with them. Their bodies are short, so that a disk holds them: no admission reads them.
+/// What stands in each column of a receipt that is filled in: as in the one that a host took in, `r`, but for what names it. Their bodies are short, so
+/// that a disk holds them: no admission reads them.
+const COLUMNS: &str = "SELECT string_agg(CASE column_name WHEN 'seq' THEN 'n.seq' WHEN 'id' THEN 'decode(n.a, ''hex'')' \
+    WHEN 'event_id' THEN '''evt_'' || n.a' WHEN 'subject' THEN '''rewr_'' || n.b' WHEN 'link' THEN 'decode(n.a || n.b, ''hex'')' \
+    WHEN 'body' THEN '''\\x7b7d''::bytea' ELSE 'r.' || column_name END, ', ' ORDER BY ordinal_position) \
+    FROM information_schema.columns WHERE table_schema = 'tollgate' AND table_name = 'receipts'";
+
+/// Receipts behind one number up to another, and what goes with them.
 const FILL: &str = "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL search_path = tollgate, pg_catalog; \
-    CREATE TEMP TABLE numbers ON COMMIT DROP AS SELECT $1 + n AS seq, md5('r' || ($1 + n)) AS a, md5('s' || ($1 + n)) AS b FROM generate_series(1, $2 - $1) n; \
-    INSERT INTO receipts SELECT (m).* FROM (SELECT jsonb_populate_record(NULL::receipts, to_jsonb(r) || jsonb_build_object(\
-        'seq', n.seq, 'id', '\\x' || n.a, 'event_id', 'evt_' || n.a, 'subject', 'rewr_' || n.b, 'link', '\\x' || n.a || n.b, 'body', '\\x7b7d')) AS m \
-        FROM numbers n, receipts r WHERE r.seq = 1) made; \
+    CREATE TEMP TABLE numbers ON COMMIT DROP AS \
+        SELECT {last} + n AS seq, md5('r' || ({last} + n)) AS a, md5('s' || ({last} + n)) AS b FROM generate_series(1, {next} - {last}) n; \
+    INSERT INTO receipts SELECT {columns} FROM numbers n, receipts r WHERE r.seq = 1; \
     INSERT INTO subjects SELECT decode(b, 'hex'), s.status, n.seq FROM numbers n, (SELECT status FROM subjects LIMIT 1) s; \
     INSERT INTO jobs (id, receipt, route, lane, state, attempts, due_at, epoch, tenant, ended_at) \
         SELECT n.seq, n.seq, j.route, n.seq, 3, 1, j.due_at, 1, j.tenant, j.due_at FROM numbers n, (SELECT route, due_at, tenant FROM jobs LIMIT 1) j; \
-    UPDATE chain_heads SET seq = $2, link = (SELECT link FROM receipts WHERE seq = $2); COMMIT";
+    UPDATE chain_heads SET seq = {next}, link = (SELECT link FROM receipts WHERE seq = {next}); COMMIT";

@@ -22,6 +22,8 @@ mod model;
 #[cfg(not(target_family = "wasm"))]
 mod queue;
 pub mod registry;
+#[cfg(not(target_family = "wasm"))]
+mod reminder;
 mod sql;
 #[cfg(not(target_family = "wasm"))]
 mod seam;

@@ -17,12 +17,14 @@ mod listener;
 mod rates;
 mod readers;
 mod schema;
+mod snapshots;
 mod target;
 mod tls;
 mod writer;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tollgate_api::hosts::{Drain, DrainReport, HostView};
@@ -38,6 +40,7 @@ pub use self::hosts::HearClock;
 use self::hosts::Presence;
 use self::listener::Listener;
 use self::readers::Readers;
+pub use self::snapshots::HeldSnapshot;
 use self::target::Target;
 use self::writer::Writer;
 use crate::log::Kind;
@@ -243,6 +246,16 @@ impl PostgresStore {
                     detail: error.to_string(),
                 },
             })
+    }
+
+    /// The session that has held an old state of the database for the longest, if that is longer than this: the server keeps dead rows for it. Blocks.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub fn snapshot_held(&self, longer_than: Duration) -> Result<Option<HeldSnapshot>, StoreError> {
+        self.inner
+            .readers
+            .read_here(move |connection| Ok(snapshots::oldest(connection, longer_than)?))
     }
 
     /// Reads every receipt and row, and says in words what is not whole. Blocks, for as long as it takes to read all.

@@ -19,7 +19,6 @@ mod readers;
 mod receipts;
 mod recovery;
 mod remade;
-mod reminder;
 mod shared;
 mod state;
 mod wal;

@@ -1,6 +1,7 @@
 //! What is there: what the server is set to, and what of it is dangerous.
 
 use super::schema;
+use super::snapshots;
 use super::target::Target;
 use crate::sql::Connection;
 use crate::statements::fault::Fault;
@@ -105,5 +106,7 @@ pub(super) fn found(connection: &Connection, target: &Target, schema: u32) -> Re
             found.dangers.push(why);
         }
     }
+    let held = snapshots::oldest(connection, snapshots::OLD)?;
+    found.dangers.extend(held.map(|held| held.to_string()));
     Ok(found)
 }

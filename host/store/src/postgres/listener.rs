@@ -13,6 +13,7 @@ use tollgate_core::limits;
 
 use super::client::Client;
 use super::hosts::{self, Presence};
+use super::snapshots;
 use super::target::Target;
 use crate::queue::Signals;
 use crate::sql::{Connection, Result};
@@ -63,6 +64,7 @@ impl Listener {
             looked: Instant::now(),
             lag: Duration::ZERO,
             beat: None,
+            snapshots: snapshots::Watch::default(),
         };
         std::thread::Builder::new()
             .name("store-listener".into())
@@ -100,6 +102,7 @@ struct Listening {
     lag: Duration,
     /// When the host last said so.
     beat: Option<Instant>,
+    snapshots: snapshots::Watch,
 }
 
 impl Listening {
@@ -149,6 +152,8 @@ impl Listening {
             presence.hear_clock(connection)?;
             presence.beat(connection, self.host, std::mem::take(&mut self.lag))?;
             self.beat = Some(Instant::now());
+            // A server that does not say it keeps nobody from hearing the others.
+            let _ = self.snapshots.look(connection, &self.target.shown);
         }
         Ok(())
     }

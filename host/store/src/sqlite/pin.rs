@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Instant;
 
-use super::reminder::Reminder;
+use crate::reminder::Reminder;
 
 /// The bytes of the WAL's index (`-shm`) that readers lock, one of them each (SQLite's `WAL_READ_LOCK`, 120 bytes and 3 locks in).
 const READ_LOCKS: std::ops::RangeInclusive<u64> = 123..=127;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::reminder::Reminder;
 use super::state::StateAhead;
 use crate::queue::Signals;
+use crate::reminder::Reminder;
 use crate::{StoreError, WalStanding};
 
 /// What the thread and its callers both see.

@@ -364,6 +364,43 @@ mod hosts {
         .await;
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_holds_an_old_state_of_the_database_is_named_until_it_ends() {
+        let server = server!();
+        let store = server.open();
+        let held = |longer_than| store.snapshot_held(longer_than).unwrap();
+        let url = format!("{}?application_name=a%20report", server.url());
+        let (report, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let pid = report.query_one("SELECT pg_backend_pid()", &[]).await.unwrap();
+        let pid = i64::from(pid.get::<_, i32>(0));
+        // It has a transaction and no snapshot yet.
+        report
+            .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            .await
+            .unwrap();
+        assert_ne!(held(Duration::ZERO).map(|held| held.pid), Some(pid));
+        report
+            .batch_execute("SELECT count(*) FROM tollgate.receipts")
+            .await
+            .unwrap();
+        let found = eventually("it is found", async || {
+            held(Duration::ZERO).filter(|held| held.pid == pid)
+        })
+        .await;
+        assert_eq!(found.program, "a report");
+        let said = found.to_string();
+        assert!(
+            said.contains(&format!("pg_terminate_backend({pid})")) && said.contains("a report"),
+            "{said}"
+        );
+        assert_eq!(held(Duration::from_secs(3600)), None);
+        report.batch_execute("ROLLBACK").await.unwrap();
+        assert_ne!(held(Duration::ZERO).map(|held| held.pid), Some(pid));
+        drop(report);
+        connection.await.unwrap().unwrap();
+    }
+
     /// Inserts are sent and not waited for: what one failed with is the answer all the same, and not that the transaction was over then.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_an_insert_failed_with_is_the_answer_and_nothing_of_it_is_kept() {
