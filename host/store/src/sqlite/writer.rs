@@ -811,4 +811,40 @@ mod tests {
         }
         assert!(log_bytes() < bound * 2, "{} bytes", log_bytes());
     }
+
+    /// Whoever reads the index's keys for a writer that ends would keep its WAL, and the next start would have to take it in.
+    #[test]
+    fn a_host_that_ends_soon_leaves_no_wal_however_many_keys_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        drop(SqliteStore::open(&path, OpenOptions::default()).unwrap());
+        let index = Connection::open(&path).unwrap();
+        index
+            .execute_batch(
+                "WITH RECURSIVE n (at) AS (SELECT 1 UNION ALL SELECT at + 1 FROM n WHERE at < 1000000) \
+                 INSERT INTO receipt_keys (id, seq) SELECT randomblob(16), -at FROM n",
+            )
+            .unwrap();
+        drop(index);
+        for _ in 0..3 {
+            let store = SqliteStore::open(&path, OpenOptions::default()).unwrap();
+            let Access::ReadWrite(writer) = &store.inner.access else {
+                panic!("it was opened to be written");
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                // The keys are being read by now, and for a while longer.
+                std::thread::sleep(Duration::from_millis(20));
+                let write = writer.write(Kind::Copied, |transaction| {
+                    let sql = "INSERT OR REPLACE INTO meta (name, value) VALUES ('ballast', zeroblob(20000))";
+                    Ok(transaction.connection.execute(sql, [])?)
+                });
+                write.await.unwrap();
+                crate::Store::close(&store).await;
+            });
+            drop(store);
+            let wal = std::fs::metadata(folder.path().join("t.db-wal")).map_or(0, |wal| wal.len());
+            assert_eq!(wal, 0);
+        }
+    }
 }
