@@ -18,6 +18,7 @@ mod rates;
 mod readers;
 mod schema;
 mod snapshots;
+mod surveys;
 mod target;
 mod tls;
 mod writer;
@@ -41,20 +42,22 @@ use self::hosts::Presence;
 use self::listener::Listener;
 use self::readers::Readers;
 pub use self::snapshots::HeldSnapshot;
+use self::surveys::Surveyor;
 use self::target::Target;
 use self::writer::Writer;
 use crate::log::Kind;
 use crate::queue::Signals;
 use crate::registry::ShadowRecord;
+use crate::statements::due::Due;
 use crate::statements::fault::Fault;
 use crate::statements::operators::Transacts;
 use crate::statements::receipts::{Rows, View};
-use crate::statements::transaction::Transaction;
-use crate::statements::{admit, chain, jobs, outbox, pulls, quarantine, registry, unfinished};
+use crate::statements::transaction::{Memory, Transaction};
+use crate::statements::{admit, chain, counts, jobs, outbox, pulls, quarantine, registry, unfinished};
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, HostIdentity, Intake, JobClaim,
-    Outbox, OutboxClaims, OutboxHold, PullEnd, PullEnded, PullRequest, Quarantine, Quotas, ReceiptKey, Settled,
-    Settlement, Store, StoreError, Topic, Work,
+    NextDue, Outbox, OutboxClaims, OutboxHold, PullEnd, PullEnded, PullRequest, Quarantine, Quotas, ReceiptKey,
+    Settled, Settlement, Store, StoreError, Topic, Work,
 };
 
 /// A host's handle of the store. Clones share its connections, which are closed when the last is dropped.
@@ -67,11 +70,29 @@ pub struct PostgresStore {
 struct Inner {
     receipt_key: Arc<Secret>,
     signals: Arc<Signals>,
-    readers: Readers,
+    readers: Arc<Readers>,
+    /// What is due, as far as claims need it.
+    surveys: Surveys,
     /// None where the store was opened for reading only.
     host: Option<Host>,
     /// For people.
     shown: String,
+}
+
+/// Surveys of what is due.
+#[derive(Debug)]
+struct Surveys {
+    jobs: Arc<Surveyor<String>>,
+    outbox: Arc<Surveyor<(String, String)>>,
+}
+
+impl Surveys {
+    fn new() -> Self {
+        Self {
+            jobs: Surveyor::of_jobs(),
+            outbox: Surveyor::of_outbox(),
+        }
+    }
 }
 
 /// What makes whoever has the store open one of its hosts.
@@ -115,7 +136,8 @@ impl PostgresStore {
         Ok(Self {
             inner: Arc::new(Inner {
                 receipt_key: Arc::new(opened.receipt_key),
-                readers: Readers::start(&target)?,
+                readers: Arc::new(Readers::start(&target)?),
+                surveys: Surveys::new(),
                 host: Some(Host {
                     listener: Listener::start(&target, opened.host, opened.heard, &signals, presence.clone())?,
                     writer,
@@ -171,7 +193,8 @@ impl PostgresStore {
             inner: Arc::new(Inner {
                 receipt_key: Arc::new(receipt_key),
                 signals: Arc::default(),
-                readers,
+                readers: Arc::new(readers),
+                surveys: Surveys::new(),
                 host: None,
                 shown: target.shown,
             }),
@@ -278,6 +301,41 @@ impl PostgresStore {
     {
         self.writer()?.write(kind, false, work).await
     }
+
+    /// A claim, which begins to look where something may be due.
+    async fn claim<N, T, F>(
+        &self,
+        surveyor: &Arc<Surveyor<N>>,
+        due: fn(&mut Memory) -> &mut Due<N>,
+        kind: Kind,
+        work: F,
+    ) -> Result<T, StoreError>
+    where
+        N: Ord + Clone + Send + Sync + 'static,
+        T: Send + 'static,
+        F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + Sync + 'static,
+    {
+        let work = Arc::new(work);
+        let mut survey = surveyor.hear(&self.inner.readers).await;
+        loop {
+            let work = Arc::clone(&work);
+            let claimed = self.write_unsynced(kind, move |transaction| {
+                let due = due(transaction.memory);
+                if let Some(survey) = &survey {
+                    due.hear(survey);
+                }
+                match due.is_known() {
+                    true => work(transaction).map(Some),
+                    false => Ok(None),
+                }
+            });
+            match claimed.await? {
+                Some(claimed) => return Ok(claimed),
+                // The writer's connection is new, and it remembers nothing.
+                None => survey = Some(surveyor.hear_first(&self.inner.readers).await?),
+            }
+        }
+    }
 }
 
 impl Transacts for PostgresStore {
@@ -299,6 +357,19 @@ impl Transacts for PostgresStore {
             .readers
             .read(move |connection| work(View::new(connection, &Rows)))
             .await
+    }
+
+    async fn due_next(&self) -> Result<NextDue, StoreError> {
+        let Surveys { jobs, outbox } = &self.inner.surveys;
+        let again = jobs.look_again().or_else(|| outbox.look_again());
+        self.read(move |view| match again {
+            Some(_) => Ok(NextDue {
+                job: again,
+                outbox: again,
+            }),
+            None => counts::next_due(view.connection),
+        })
+        .await
     }
 
     async fn hosts_there(&self) -> Result<Vec<HostView>, StoreError> {
@@ -354,8 +425,13 @@ impl Work for PostgresStore {
         if !self.may_claim().await {
             return Ok(Vec::new());
         }
-        self.write_unsynced(Kind::Claimed, move |transaction| jobs::claim(transaction, &request))
-            .await
+        let (surveyor, now, rows_max) = (&self.inner.surveys.jobs, request.now, request.rows_max);
+        let claim = move |transaction: &mut Transaction<'_>| jobs::claim(transaction, &request);
+        let claims = self
+            .claim(surveyor, |memory| &mut memory.jobs_due, Kind::Claimed, claim)
+            .await?;
+        surveyor.note_claim(now, claims.len() >= rows_max);
+        Ok(claims)
     }
 
     async fn extend_lease(&self, job: JobId, epoch: LeaseEpoch, until: UnixMillis) -> Result<bool, StoreError> {
@@ -411,10 +487,13 @@ impl Outbox for PostgresStore {
                 next_due: None,
             });
         }
-        self.write_unsynced(Kind::Taken, move |transaction| {
-            outbox::claim(transaction, &request, &quotas)
-        })
-        .await
+        let (surveyor, now, rows_max) = (&self.inner.surveys.outbox, request.now, request.rows_max);
+        let claim = move |transaction: &mut Transaction<'_>| outbox::claim(transaction, &request, &quotas);
+        let claimed = self
+            .claim(surveyor, |memory| &mut memory.outbox_due, Kind::Taken, claim)
+            .await?;
+        surveyor.note_claim(now, claimed.claims.len() >= rows_max);
+        Ok(claimed)
     }
 
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<AttemptRecorded, StoreError> {
@@ -438,7 +517,9 @@ impl Outbox for PostgresStore {
                 next_due: None,
             });
         }
-        self.write_unsynced(Kind::Taken, move |transaction| pulls::pull(transaction, &request))
+        let surveyor = &self.inner.surveys.outbox;
+        let pull = move |transaction: &mut Transaction<'_>| pulls::pull(transaction, &request);
+        self.claim(surveyor, |memory| &mut memory.outbox_due, Kind::Taken, pull)
             .await
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod counts;
 pub(crate) mod deliveries;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod done;
+pub(crate) mod due;
 pub(crate) mod fault;
 pub(crate) mod head;
 pub(crate) mod history;

@@ -526,6 +526,8 @@ fn lock(connection: &Connection) -> Result<ChainHead, Fault> {
 fn begin_group(link: &mut Link) -> Result<(), Fault> {
     link.client.begin_sending()?;
     link.memory.head = lock(&link.client)?;
+    link.memory.jobs_due.begin();
+    link.memory.outbox_due.begin();
     link.client.has_written();
     schema::will_ask_version(&link.client)?;
     Ok(())

@@ -71,8 +71,7 @@ pub(crate) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
             if let Some(why) = admission.why_filtered(&disposition) {
                 rows::append_history(transaction.connection, seq, event.received_at, FILTERED, &why)?;
             }
-            transaction.jobs_ready |=
-                lanes.insert(transaction.connection, &event.tenant, &jobs, seq, admission.due_at)?;
+            lanes.insert(transaction, &event.tenant, &jobs, seq, admission.due_at)?;
             Ok(Admitted::New(disposition))
         }
         Decision::Same | Decision::Conflict | Decision::SuspectedReplay => {
@@ -183,15 +182,15 @@ pub(crate) fn find_subject(
     receipts::subject(view, key).map(Some)
 }
 
-/// Makes a receipt's jobs, each behind what waits in its lane. Returns whether one of them is ready.
+/// Makes a receipt's jobs, each behind what waits in its lane.
 pub(crate) fn insert_jobs(
-    connection: &Connection,
+    transaction: &mut Transaction<'_>,
     tenant: &TenantName,
     jobs: &[NewJob],
     receipt_seq: i64,
     due_at: UnixMillis,
-) -> Result<bool, Fault> {
-    Lanes::of(connection, jobs)?.insert(connection, tenant, jobs, receipt_seq, due_at)
+) -> Result<(), Fault> {
+    Lanes::of(transaction.connection, jobs)?.insert(transaction, tenant, jobs, receipt_seq, due_at)
 }
 
 /// The lanes of new jobs in which something waits or runs.
@@ -217,16 +216,16 @@ impl Lanes {
         Ok(Self { busy })
     }
 
-    /// Inserts the jobs; what is held waits for nobody but a person. Returns whether one of them is ready.
+    /// Inserts the jobs; what is held waits for nobody but a person.
     fn insert(
         mut self,
-        connection: &Connection,
+        transaction: &mut Transaction<'_>,
         tenant: &TenantName,
         jobs: &[NewJob],
         receipt_seq: i64,
         due_at: UnixMillis,
-    ) -> Result<bool, Fault> {
-        let mut is_ready = false;
+    ) -> Result<(), Fault> {
+        let connection = transaction.connection;
         for NewJob { spec: job, held } in jobs {
             if let Some(reason) = held {
                 connection
@@ -261,8 +260,10 @@ impl Lanes {
                     due_at.0,
                     tenant.as_str(),
                 ])?;
-            is_ready |= state == JobState::Ready;
+            if state == JobState::Ready {
+                transaction.job_is_ready(tenant, due_at);
+            }
         }
-        Ok(is_ready)
+        Ok(())
     }
 }

@@ -68,6 +68,9 @@ impl turns::Line for Tenants<'_, '_, '_> {
     type Error = Fault;
 
     fn behind(&mut self, tenant: &String) -> Result<Option<String>, Fault> {
+        if let Some(next) = self.transaction.memory.jobs_due.behind(tenant) {
+            return Ok(next);
+        }
         let connection = self.transaction.connection;
         let mut next =
             connection.prepare_cached("SELECT min(tenant) FROM jobs WHERE state IN (1, 2) AND tenant > ?1")?;
@@ -79,12 +82,18 @@ impl turns::Line for Tenants<'_, '_, '_> {
         if self.request.passed_over.iter().any(|name| name.as_str() == tenant) {
             return Ok(0);
         }
-        let connection = self.transaction.connection;
-        let mut due = connection
-            .prepare_cached("SELECT 1 FROM jobs WHERE state IN (1, 2) AND tenant = ?1 AND due_at <= ?2 LIMIT 1")?;
-        let is_due = due
-            .query_row(params![tenant, self.request.now.0], |_| Ok(()))
-            .optional()?;
+        let Transaction { connection, memory, .. } = &mut *self.transaction;
+        let (from, now) = (memory.jobs_due.from(tenant), self.request.now);
+        if from > now {
+            return Ok(0);
+        }
+        let mut due = connection.prepare_cached(
+            "SELECT 1 FROM jobs WHERE state IN (1, 2) AND tenant = ?1 AND due_at >= ?2 AND due_at <= ?3 LIMIT 1",
+        )?;
+        let is_due = due.query_row(params![tenant, from.0, now.0], |_| Ok(())).optional()?;
+        if is_due.is_none() {
+            memory.jobs_due.looked(tenant, now);
+        }
         Ok(is_due.map_or(0, |()| usize::MAX))
     }
 
@@ -93,15 +102,21 @@ impl turns::Line for Tenants<'_, '_, '_> {
         let connection = self.transaction.connection;
         let mut due = connection.prepare_cached(
             "SELECT id, lane, state, epoch, attempts, due_at, tenant, route, receipt, beyond_budget FROM jobs \
-             WHERE state IN (1, 2) AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3",
+             WHERE state IN (1, 2) AND tenant = ?1 AND due_at >= ?2 AND due_at <= ?3 ORDER BY due_at, id LIMIT ?4",
         )?;
         let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
-        let mut found = due.query(params![tenant, self.request.now.0, limit])?;
+        let from = self.transaction.memory.jobs_due.from(tenant);
+        let mut found = due.query(params![tenant, from.0, self.request.now.0, limit])?;
         let mut jobs = Vec::with_capacity(rows_max.min(64));
         while let Some(row) = found.next()? {
             jobs.push(Job::read(row)?);
         }
         let (mut may_be_more, before) = (jobs.len() == rows_max, self.claims.len());
+        let looked_to = match jobs.last() {
+            Some(last) if may_be_more => last.due_at,
+            _ => self.request.now,
+        };
+        self.transaction.memory.jobs_due.looked(tenant, looked_to);
         for job in &jobs {
             self.transaction.memory.receipts.will_get(connection, job.receipt)?;
         }
@@ -340,8 +355,9 @@ pub(crate) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
             connection
                 .prepare_cached("UPDATE jobs SET state = ?2, due_at = ?3, reason = ?4, worker = NULL WHERE id = ?1")?
                 .execute(params![job.id, rows::job_code(state), at.0, reason])?;
-            yield_to_older(connection, job.id, job.lane, state)?;
-            transaction.jobs_ready = true;
+            let older = yield_to_older(connection, job.id, job.lane, state)?;
+            let due_at = older.map_or(*at, |older| older.due_at);
+            transaction.job_is_ready(&job.tenant, due_at);
         }
     }
     Ok(Settled::Committed { run: run_id, verdicts })
@@ -704,7 +720,7 @@ fn end_job(
         connection
             .prepare_cached("UPDATE jobs SET state = ?2 WHERE id = ?1 AND lane = ?3")?
             .execute(params![next.job, rows::job_code(state), job.lane])?;
-        transaction.jobs_ready = true;
+        transaction.job_is_ready(&job.tenant, next.due_at);
     }
     Ok(())
 }
@@ -771,7 +787,13 @@ pub(crate) fn requeue(
     now: UnixMillis,
 ) -> Result<(), Fault> {
     let connection = transaction.connection;
-    let Job { id, lane, state, .. } = Job::find(connection, job)?;
+    let Job {
+        id,
+        lane,
+        state,
+        tenant,
+        ..
+    } = Job::find(connection, job)?;
     let state = state.next(JobEvent::Replay)?;
     connection
         .prepare_cached(
@@ -793,7 +815,7 @@ pub(crate) fn requeue(
         None => {}
     }
     change(connection, id, state, JobEvent::TurnComes)?;
-    transaction.jobs_ready = true;
+    transaction.job_is_ready(&tenant, now);
     Ok(())
 }
 

@@ -4,24 +4,25 @@
 //! until it ends. So a claim looks at entries that may be leased and at no others, however long a lane is. An entry whose destination asks for
 //! no order, or whose event is about nothing, has no lane and waits for no other.
 
-use tollgate_core::ids::{DestinationName, FamilyName};
+use tollgate_core::ids::{DestinationName, FamilyName, TenantName};
 use tollgate_core::outbox;
 use tollgate_core::subject;
+use tollgate_core::time::UnixMillis;
 use tollgate_core::work::{EntryEvent, EntryState};
 
 use super::fault::Fault;
 use super::receipts::{self, Body};
-use super::rows::{self, get};
+use super::rows::{self, get, id};
 use super::transaction::Transaction;
 use crate::Targets;
-use crate::sql::{Connection, OptionalExtension as _, params};
+use crate::sql::{Connection, params};
 
 /// Whether anything of a lane is on its way or waits.
 const IS_BUSY: &str = "SELECT EXISTS (SELECT 1 FROM outbox WHERE lane = ?1 AND state < 3)";
 /// The one of a lane that is ready or leased, if it is another.
 const ON_ITS_WAY: &str = "SELECT id, state FROM outbox WHERE lane = ?1 AND state < 3 AND state IN (1, 2) AND id <> ?2";
 /// The oldest of a lane that waits for its turn.
-const NEXT: &str = "SELECT id FROM outbox WHERE lane = ?1 AND state < 3 AND state = 0 ORDER BY id LIMIT 1";
+const NEXT: &str = "SELECT id, tenant, destination, due_at FROM outbox WHERE lane = ?1 AND state < 3 AND state = 0 ORDER BY id LIMIT 1";
 
 /// What an action's event is about, as lanes are named by it; none where none of `destinations` asks for order, or it is about nothing.
 pub(crate) fn subject(
@@ -71,8 +72,8 @@ pub(crate) fn place(
 pub(crate) fn next(transaction: &mut Transaction<'_>, lane: i64) -> Result<(), Fault> {
     let connection = transaction.connection;
     if let Some(next) = oldest_blocked(connection, lane)? {
-        change(connection, next, EntryState::Blocked, EntryEvent::TurnComes)?;
-        transaction.outbox_ready = true;
+        change(connection, next.entry, EntryState::Blocked, EntryEvent::TurnComes)?;
+        transaction.entry_is_ready(&next.tenant, &next.destination, next.due_at);
     }
     Ok(())
 }
@@ -84,11 +85,11 @@ pub(crate) fn yield_to_older(
     entry: i64,
     lane: i64,
     state: EntryState,
-) -> Result<Option<i64>, Fault> {
+) -> Result<Option<Waiting>, Fault> {
     match oldest_blocked(connection, lane)? {
-        Some(older) if older < entry => {
+        Some(older) if older.entry < entry => {
             change(connection, entry, state, EntryEvent::GiveWay)?;
-            change(connection, older, EntryState::Blocked, EntryEvent::TurnComes)?;
+            change(connection, older.entry, EntryState::Blocked, EntryEvent::TurnComes)?;
             Ok(Some(older))
         }
         _ => Ok(None),
@@ -130,12 +131,24 @@ pub(crate) fn leased(connection: &Connection) -> Result<Vec<(i64, i64)>, Fault> 
         .collect::<crate::sql::Result<_>>()?)
 }
 
-fn oldest_blocked(connection: &Connection, lane: i64) -> Result<Option<i64>, Fault> {
-    let found = connection
-        .prepare_cached(NEXT)?
-        .query_row([lane], |row| row.get(0))
-        .optional()?;
-    Ok(found)
+/// An entry that waited for its lane.
+pub(crate) struct Waiting {
+    pub(crate) entry: i64,
+    pub(crate) tenant: TenantName,
+    pub(crate) destination: DestinationName,
+    pub(crate) due_at: UnixMillis,
+}
+
+fn oldest_blocked(connection: &Connection, lane: i64) -> Result<Option<Waiting>, Fault> {
+    let mut statement = connection.prepare_cached(NEXT)?;
+    let mut found = statement.query([lane])?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    Ok(Some(Waiting {
+        entry: get(row, "id")?,
+        tenant: id(row, "tenant")?,
+        destination: id(row, "destination")?,
+        due_at: rows::millis(row, "due_at")?,
+    }))
 }
 
 /// Something happens to an entry that changes nothing but its state.
@@ -185,8 +198,8 @@ mod tests {
     fn p8_what_a_claim_and_an_end_look_at_does_not_grow_with_a_line() {
         let (short, long) = (waiting(10), waiting(10_000));
         let of: [(&str, &[&dyn rusqlite::ToSql]); 8] = [
-            (EARLIEST, &[&"acme", &"ledger"]),
-            (DUE, &[&"acme", &"ledger", &1, &64]),
+            (EARLIEST, &[&"acme", &"ledger", &i64::MIN]),
+            (DUE, &[&"acme", &"ledger", &i64::MIN, &1, &64]),
             (IS_BUSY, &[&7]),
             (IS_BUSY, &[&8]),
             (ON_ITS_WAY, &[&7, &5]),

@@ -19,15 +19,18 @@ use super::transaction::Transaction;
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
 use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxClaims, OutboxHold, Quotas, Targets};
 
-/// When the next entry of a destination is due.
+/// When the next entry of a destination is due, from some time on.
 pub(super) const EARLIEST: &str =
-    "SELECT min(due_at) FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2";
+    "SELECT min(due_at) FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2 AND due_at >= ?3";
+/// Whether one is due now.
+const IS_DUE: &str = "SELECT EXISTS (SELECT 1 FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2 \
+     AND due_at >= ?3 AND due_at <= ?4)";
 /// An entry that is to be leased, with what is delivered.
 const LEASED: &str = "SELECT e.epoch, e.attempts, e.destination, e.action, e.resend, a.tenant, a.namespace, a.kind, a.operation_key, a.json, \
      a.recorded_at, a.receipt FROM outbox e JOIN actions a ON a.id = e.action WHERE e.id = ?1";
 /// What of a destination is due, the oldest first.
-pub(super) const DUE: &str = "SELECT id, state, lane FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2 \
-     AND due_at <= ?3 ORDER BY due_at, id LIMIT ?4";
+pub(super) const DUE: &str = "SELECT id, state, lane, due_at FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2 \
+     AND due_at >= ?3 AND due_at <= ?4 ORDER BY due_at, id LIMIT ?5";
 
 /// Leases what is due, destinations by turns: one that has much waiting delays no other, and what has no quota left is not touched.
 pub(crate) fn claim(
@@ -70,16 +73,6 @@ struct Destinations<'t, 'c, 'r> {
 }
 
 impl Destinations<'_, '_, '_> {
-    /// When the next entry of a destination is due; for one that is leased, when its lease ends.
-    fn due(&self, (tenant, destination): &(String, String)) -> Result<Option<UnixMillis>, Fault> {
-        let due: Option<i64> = self
-            .transaction
-            .connection
-            .prepare_cached(EARLIEST)?
-            .query_row(params![tenant, destination], |row| row.get(0))?;
-        Ok(due.map(UnixMillis))
-    }
-
     fn note_due(&mut self, at: Option<UnixMillis>) {
         self.next_due = self.next_due.into_iter().chain(at).min();
     }
@@ -90,12 +83,15 @@ impl turns::Line for Destinations<'_, '_, '_> {
     type Name = (String, String);
     type Error = Fault;
 
-    fn behind(&mut self, (tenant, destination): &Self::Name) -> Result<Option<Self::Name>, Fault> {
+    fn behind(&mut self, name: &Self::Name) -> Result<Option<Self::Name>, Fault> {
+        if let Some(next) = self.transaction.memory.outbox_due.behind(name) {
+            return Ok(next);
+        }
         let mut next = self.transaction.connection.prepare_cached(
             "SELECT tenant, destination FROM outbox WHERE state IN (1, 2) AND (tenant, destination) > (?1, ?2) \
              ORDER BY tenant, destination LIMIT 1",
         )?;
-        let found = next.query_row(params![tenant, destination], |row| Ok((row.get(0)?, row.get(1)?)));
+        let found = next.query_row(params![name.0, name.1], |row| Ok((row.get(0)?, row.get(1)?)));
         Ok(found.optional()?)
     }
 
@@ -104,41 +100,36 @@ impl turns::Line for Destinations<'_, '_, '_> {
         if quota == 0 || self.paused.has_destination(&name.0, &name.1) {
             return Ok(0);
         }
-        match self.due(name)? {
-            Some(at) if at > self.request.now => {
-                self.note_due(Some(at));
+        match next_due(self.transaction, name, self.request.now)? {
+            Some(at) if at <= self.request.now => Ok(quota),
+            later => {
+                self.note_due(later);
                 Ok(0)
             }
-            _ => Ok(quota),
         }
     }
 
     /// The oldest first.
     fn lease(&mut self, name: &Self::Name, rows_max: usize) -> Result<Leased, Fault> {
-        let mut due = self.transaction.connection.prepare_cached(DUE)?;
-        let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
-        let mut found = due.query(params![name.0, name.1, self.request.now.0, limit])?;
-        let mut entries = Vec::with_capacity(rows_max.min(64));
-        while let Some(row) = found.next()? {
-            entries.push((get(row, "id")?, rows::entry_state(row, "state")?, get(row, "lane")?));
-        }
+        let mut entries = due(self.transaction, name, self.request.now, rows_max)?;
         let connection = self.transaction.connection;
-        for (entry, state, lane) in &mut entries {
-            if let (EntryState::Leased, Some(lane)) = (*state, lane)
-                && let Some(older) = order::yield_to_older(connection, *entry, *lane, *state)?
+        for due in &mut entries {
+            if let (EntryState::Leased, Some(lane)) = (due.state, due.lane)
+                && let Some(older) = order::yield_to_older(connection, due.entry, lane, due.state)?
             {
-                (*entry, *state) = (older, EntryState::Ready);
+                (due.entry, due.state) = (older.entry, EntryState::Ready);
             }
         }
-        for (entry, ..) in &entries {
-            connection.will_ask(LEASED, &[entry])?;
+        for due in &entries {
+            connection.will_ask(LEASED, &[&due.entry])?;
         }
-        for (entry, state, _) in &entries {
-            self.claims.push(lease(self.transaction, self.request, *entry, *state)?);
+        for due in &entries {
+            self.claims
+                .push(lease(self.transaction, self.request, due.entry, due.state)?);
         }
         let may_be_more = entries.len() == rows_max;
         if !may_be_more {
-            let next = self.due(name)?;
+            let next = next_due(self.transaction, name, self.request.now)?;
             self.note_due(next);
         }
         Ok(Leased {
@@ -146,6 +137,64 @@ impl turns::Line for Destinations<'_, '_, '_> {
             may_be_more,
         })
     }
+}
+
+/// An entry that is due.
+pub(super) struct DueEntry {
+    pub(super) entry: i64,
+    pub(super) state: EntryState,
+    lane: Option<i64>,
+}
+
+/// What of a tenant's destination is due, the oldest first.
+pub(super) fn due(
+    transaction: &mut Transaction<'_>,
+    name: &(String, String),
+    now: UnixMillis,
+    rows_max: usize,
+) -> Result<Vec<DueEntry>, Fault> {
+    if rows_max == 0 {
+        return Ok(Vec::new());
+    }
+    let known = &mut transaction.memory.outbox_due;
+    let mut statement = transaction.connection.prepare_cached(DUE)?;
+    let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
+    let mut found = statement.query(params![name.0, name.1, known.from(name).0, now.0, limit])?;
+    let (mut entries, mut last) = (Vec::with_capacity(rows_max.min(64)), now);
+    while let Some(row) = found.next()? {
+        last = rows::millis(row, "due_at")?;
+        entries.push(DueEntry {
+            entry: get(row, "id")?,
+            state: rows::entry_state(row, "state")?,
+            lane: get(row, "lane")?,
+        });
+    }
+    known.looked(name, if entries.len() == rows_max { last } else { now });
+    Ok(entries)
+}
+
+/// When the next entry of a tenant's destination is due; for one that is leased, when its lease ends. None where none waits. At the latest when to
+/// look again, where to find it out would take too long.
+pub(super) fn next_due(
+    transaction: &mut Transaction<'_>,
+    name: &(String, String),
+    now: UnixMillis,
+) -> Result<Option<UnixMillis>, Fault> {
+    let known = &mut transaction.memory.outbox_due;
+    let from = known.from(name);
+    let Some(later) = known.look_again(now) else {
+        let due: Option<i64> = transaction
+            .connection
+            .prepare_cached(EARLIEST)?
+            .query_row(params![name.0, name.1, from.0], |row| row.get(0))?;
+        return Ok(due.map(UnixMillis));
+    };
+    let mut statement = transaction.connection.prepare_cached(IS_DUE)?;
+    if from <= now && statement.query_row(params![name.0, name.1, from.0, now.0], |row| row.get(0))? {
+        return Ok(Some(now));
+    }
+    known.looked(name, now);
+    Ok(Some(later))
 }
 
 fn quota_of(quotas: &Quotas, (tenant, destination): &(String, String)) -> usize {
@@ -223,6 +272,7 @@ pub(crate) struct Entry {
     resend: Option<i64>,
     /// Of what its destination is sent in order.
     lane: Option<i64>,
+    tenant: String,
 }
 
 impl Entry {
@@ -233,7 +283,7 @@ impl Entry {
 
 pub(crate) fn find(connection: &Connection, entry: OutboxId) -> Result<Entry, Fault> {
     let mut statement = connection.prepare_cached(
-        "SELECT e.state, e.epoch, e.attempts, e.destination, e.resend, e.lane, a.receipt FROM outbox e JOIN actions a ON a.id = e.action \
+        "SELECT e.state, e.epoch, e.attempts, e.destination, e.resend, e.lane, e.tenant, a.receipt FROM outbox e JOIN actions a ON a.id = e.action \
          WHERE e.id = ?1",
     )?;
     let mut found = statement.query([entry.0])?;
@@ -248,6 +298,7 @@ pub(crate) fn find(connection: &Connection, entry: OutboxId) -> Result<Entry, Fa
         destination: get(row, "destination")?,
         resend: get(row, "resend")?,
         lane: get(row, "lane")?,
+        tenant: get(row, "tenant")?,
     })
 }
 
@@ -289,7 +340,7 @@ pub(crate) fn record_attempt(
         .execute(params![attempt.entry.0, rows::entry_code(state), due_at.0, reason])?;
     match &attempt.entry_end {
         EntryEnd::Delivered => {}
-        EntryEnd::RetryAt { .. } => transaction.outbox_ready = true,
+        EntryEnd::RetryAt { at, .. } => entry.note_ready(transaction, *at)?,
         EntryEnd::Dead { reason } => {
             let context = serde_json::json!({ "destination": entry.destination, "last_attempt": attempt.end, "answer": attempt.answer });
             connection
@@ -302,7 +353,9 @@ pub(crate) fn record_attempt(
     match (entry.lane, &attempt.entry_end) {
         (Some(lane), EntryEnd::Delivered | EntryEnd::Dead { .. }) => order::next(transaction, lane)?,
         (Some(lane), EntryEnd::RetryAt { .. }) => {
-            order::yield_to_older(connection, attempt.entry.0, lane, state)?;
+            if let Some(older) = order::yield_to_older(connection, attempt.entry.0, lane, state)? {
+                transaction.entry_is_ready(&older.tenant, &older.destination, older.due_at);
+            }
         }
         (None, _) => {}
     }
@@ -323,10 +376,12 @@ pub(crate) fn release(transaction: &mut Transaction<'_>, holds: &[OutboxHold], a
                 "UPDATE outbox SET state = ?2, due_at = ?3, attempts = attempts - 1, worker = NULL, pulled_at = NULL WHERE id = ?1",
             )?
             .execute(params![hold.entry.0, rows::entry_code(state), at.0])?;
-        if let Some(lane) = entry.lane {
-            order::yield_to_older(transaction.connection, hold.entry.0, lane, state)?;
+        if let Some(lane) = entry.lane
+            && let Some(older) = order::yield_to_older(transaction.connection, hold.entry.0, lane, state)?
+        {
+            transaction.entry_is_ready(&older.tenant, &older.destination, older.due_at);
         }
-        transaction.outbox_ready = true;
+        entry.note_ready(transaction, at)?;
     }
     Ok(())
 }
@@ -339,16 +394,28 @@ pub(crate) fn requeue(transaction: &mut Transaction<'_>, entry: OutboxId, now: U
         .connection
         .prepare_cached("UPDATE outbox SET state = ?2, attempts = 0, replays = replays + 1, due_at = ?3, reason = NULL WHERE id = ?1")?
         .execute(params![entry.0, rows::entry_code(state), now.0])?;
-    found.put_back(transaction, entry)
+    found.put_back(transaction, entry, now)
 }
 
 impl Entry {
-    /// It is ready again, at its place among what waits for it or before it.
-    pub(crate) fn put_back(&self, transaction: &mut Transaction<'_>, entry: OutboxId) -> Result<(), Fault> {
+    /// It is ready again and due now, at its place among what waits for it or before it.
+    pub(crate) fn put_back(
+        &self,
+        transaction: &mut Transaction<'_>,
+        entry: OutboxId,
+        now: UnixMillis,
+    ) -> Result<(), Fault> {
         if let Some(lane) = self.lane {
             order::put_back(transaction.connection, entry.0, lane)?;
         }
-        transaction.outbox_ready = true;
+        self.note_ready(transaction, now)
+    }
+
+    fn note_ready(&self, transaction: &mut Transaction<'_>, due_at: UnixMillis) -> Result<(), Fault> {
+        let named = |error: &dyn std::fmt::Display| Fault::damaged("outbox entry", error);
+        let tenant = self.tenant.parse().map_err(|error| named(&error))?;
+        let destination = self.destination.parse().map_err(|error| named(&error))?;
+        transaction.entry_is_ready(&tenant, &destination, due_at);
         Ok(())
     }
 }
@@ -406,7 +473,9 @@ fn send_to(
                 due_at.0,
                 lane,
             ])?;
-        transaction.outbox_ready |= state == EntryState::Ready;
+        if state == EntryState::Ready {
+            transaction.entry_is_ready(tenant, destination, due_at);
+        }
     }
     Ok(())
 }

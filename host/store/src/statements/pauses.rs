@@ -70,6 +70,9 @@ impl Paused {
                      AND due_at = ?4 AND route = ?2 ORDER BY id LIMIT ?5)",
                 )?
                 .changed(params![tenant.as_str(), route.as_str(), now.0, PUT_OFF.0, TAKEN_UP_MAX])?;
+            if due > 0 {
+                transaction.memory.jobs_due.note(|| tenant.to_string(), now);
+            }
             if due as i64 == TAKEN_UP_MAX {
                 transaction.jobs_ready = true;
             } else {

@@ -5,15 +5,15 @@
 //! pulls again, and its entry is tried again by the rules of retries.
 
 use tollgate_core::delivery::{AttemptEnd, entry_end};
-use tollgate_core::ids::{DestinationName, OutboxId, TenantName};
+use tollgate_core::ids::{OutboxId, TenantName};
 use tollgate_core::outbox::PullLease;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::work::EntryState;
 
 use super::fault::Fault;
-use super::outbox;
+use super::outbox::{self, DueEntry};
 use super::pauses::Paused;
-use super::rows::{self, get, id, millis_opt};
+use super::rows::{id, millis_opt};
 use super::transaction::Transaction;
 use crate::sql::{Connection, params};
 use crate::{AttemptRecord, AttemptRecorded, OutboxClaims, PullEnd, PullEnded, PullRequest};
@@ -31,11 +31,12 @@ pub(crate) fn pull(transaction: &mut Transaction<'_>, request: &PullRequest) -> 
         .filter(|name| !paused.has_destination(request.tenant.as_str(), name.as_str()));
     let (mut claims, mut next_due) = (Vec::new(), None);
     for name in open {
+        let party = (request.tenant.to_string(), name.to_string());
         for _ in 0..LOOKS_MAX {
             let left = request.claim.rows_max - claims.len();
-            let due = due(connection, request, name, left)?;
+            let due = outbox::due(transaction, &party, request.claim.now, left)?;
             let found = due.len();
-            for (entry, state) in due {
+            for DueEntry { entry, state, .. } in due {
                 match state {
                     EntryState::Leased => lease_ran_out(transaction, request, OutboxId(entry))?,
                     state => {
@@ -50,35 +51,12 @@ pub(crate) fn pull(transaction: &mut Transaction<'_>, request: &PullRequest) -> 
                 break;
             }
         }
-        let earliest: Option<i64> = connection
-            .prepare_cached(outbox::EARLIEST)?
-            .query_row(params![request.tenant.as_str(), name.as_str()], |row| row.get(0))?;
-        next_due = next_due.into_iter().chain(earliest.map(UnixMillis)).min();
+        let earliest = outbox::next_due(transaction, &party, request.claim.now)?;
+        next_due = next_due.into_iter().chain(earliest).min();
     }
     // Somebody outside is told of it.
     transaction.must_sync |= !claims.is_empty();
     Ok(OutboxClaims { claims, next_due })
-}
-
-fn due(
-    connection: &Connection,
-    request: &PullRequest,
-    name: &DestinationName,
-    rows_max: usize,
-) -> Result<Vec<(i64, EntryState)>, Fault> {
-    let mut statement = connection.prepare_cached(outbox::DUE)?;
-    let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
-    let mut found = statement.query(params![
-        request.tenant.as_str(),
-        name.as_str(),
-        request.claim.now.0,
-        rows_max
-    ])?;
-    let mut due = Vec::new();
-    while let Some(row) = found.next()? {
-        due.push((get(row, "id")?, rows::entry_state(row, "state")?));
-    }
-    Ok(due)
 }
 
 /// Whoever had the entry said nothing of it: an attempt that failed.

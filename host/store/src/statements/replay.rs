@@ -206,13 +206,7 @@ struct Step {
 
 fn make_job(transaction: &mut Transaction<'_>, step: &Step, now: UnixMillis) -> Result<(), Fault> {
     let jobs = step.new_job.as_slice();
-    transaction.jobs_ready |= insert_jobs(
-        transaction.connection,
-        &step.replayed.tenant,
-        jobs,
-        step.receipt_seq,
-        now,
-    )?;
+    insert_jobs(transaction, &step.replayed.tenant, jobs, step.receipt_seq, now)?;
     append::note_routed(transaction, step.receipt_seq)
 }
 

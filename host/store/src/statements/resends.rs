@@ -154,7 +154,7 @@ pub(crate) fn resend(transaction: &mut Transaction<'_>, request: &ResendRequest)
                  WHERE id = ?1",
             )?
             .execute(params![entry.0, rows::entry_code(state), request.now.0, resend.0])?;
-        found.put_back(transaction, *entry)?;
+        found.put_back(transaction, *entry, request.now)?;
         let (receipt, destination) = (found.receipt, found.destination);
         let detail = format!(
             "{entry} (to {destination}) by {}, {resend}: {}",

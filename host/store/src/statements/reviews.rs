@@ -112,8 +112,7 @@ pub(crate) fn review(
             }
             append::set_status(transaction, subject, receipt.seq, status)?;
             let event = &receipt.event;
-            transaction.jobs_ready |=
-                insert_jobs(transaction.connection, &event.tenant, &jobs, receipt.seq, request.now)?;
+            insert_jobs(transaction, &event.tenant, &jobs, receipt.seq, request.now)?;
             if jobs.is_empty() {
                 let origin = transaction.origin(&event.tenant, &event.source, event.reading.family())?;
                 append::note_unrouted_later(transaction, receipt.seq, origin)?;
@@ -121,7 +120,7 @@ pub(crate) fn review(
         }
         (Reviewed::Superseded { .. }, ReviewDecision::Map { .. }) => {
             let tenant = &receipt.event.tenant;
-            transaction.jobs_ready |= insert_jobs(transaction.connection, tenant, &jobs, receipt.seq, request.now)?;
+            insert_jobs(transaction, tenant, &jobs, receipt.seq, request.now)?;
         }
         (_, ReviewDecision::Admit(admission) | ReviewDecision::ReplaceWith { admission, .. }) => {
             own = Some(admit_own(transaction, key, admission, reviewed)?);

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use tollgate_core::ids::{Digest, FamilyName, PluginName, SourceName, TenantName};
+use tollgate_core::ids::{DestinationName, Digest, FamilyName, PluginName, SourceName, TenantName};
 use tollgate_core::state::StateValue;
+use tollgate_core::time::UnixMillis;
 
+use super::due::Due;
 use super::fault::Fault;
 use super::head::{ChainHead, read_chain_head, write_chain_head};
 use super::receipts::{ReceiptsWriter, View};
@@ -54,6 +56,19 @@ impl<'a> Transaction<'a> {
             state_totals: HashMap::new(),
             changed: Vec::new(),
         }
+    }
+
+    /// A job of a tenant is ready, and due at a time.
+    pub(crate) fn job_is_ready(&mut self, tenant: &TenantName, due_at: UnixMillis) {
+        self.jobs_ready = true;
+        self.memory.jobs_due.note(|| tenant.to_string(), due_at);
+    }
+
+    /// An outbox entry for a tenant's destination is ready, and due at a time.
+    pub(crate) fn entry_is_ready(&mut self, tenant: &TenantName, destination: &DestinationName, due_at: UnixMillis) {
+        self.outbox_ready = true;
+        let party = || (tenant.to_string(), destination.to_string());
+        self.memory.outbox_due.note(party, due_at);
     }
 
     /// For what readers ask as well.
@@ -134,6 +149,10 @@ pub(crate) struct Memory {
     pub(crate) last_turn: String,
     /// The tenant and destination whose turn it was last to have outbox entries claimed.
     pub(crate) last_delivered: (String, String),
+    /// From when on jobs of tenants may be due.
+    pub(crate) jobs_due: Due<String>,
+    /// From when on outbox entries may be due, by tenant and destination.
+    pub(crate) outbox_due: Due<(String, String)>,
 }
 
 impl Memory {
@@ -147,6 +166,8 @@ impl Memory {
             receipts,
             last_turn: String::new(),
             last_delivered: <(String, String)>::default(),
+            jobs_due: Due::default(),
+            outbox_due: Due::default(),
         })
     }
 
@@ -168,6 +189,8 @@ impl Memory {
         self.origins.clear();
         self.configs.clear();
         self.receipts.rolled_back();
+        self.jobs_due.roll_back();
+        self.outbox_due.roll_back();
     }
 }
 
