@@ -23,6 +23,15 @@ use crate::{StoreError, Topic};
 /// How often it looks. What another host changed is known here after this and one read.
 const LOOKS_EVERY: Duration = Duration::from_millis(200);
 
+/// What other hosts counted. From row to row backwards by the index, so that each look finds the newest version of a row first: while some session holds an old
+/// state of the database, all older ones are there too.
+const OTHERS: &str = "WITH RECURSIVE h AS (\
+     (SELECT id, jobs, outbox, tokens, quarantines, registry FROM hosts ORDER BY id DESC LIMIT 1) UNION ALL \
+     SELECT n.id, n.jobs, n.outbox, n.tokens, n.quarantines, n.registry FROM h CROSS JOIN LATERAL (\
+     SELECT id, jobs, outbox, tokens, quarantines, registry FROM hosts WHERE id < h.id ORDER BY id DESC LIMIT 1) n) \
+     SELECT coalesce(sum(jobs), 0), coalesce(sum(outbox), 0), coalesce(sum(tokens), 0), coalesce(sum(quarantines), 0), \
+     coalesce(sum(registry), 0) FROM h WHERE id <> ?1";
+
 /// For how long a host that ends waits until it has said so.
 const LAST_WORD_MAX: Duration = Duration::from_secs(2);
 
@@ -160,20 +169,15 @@ impl Listening {
 }
 
 pub(super) fn look(connection: &Connection, host: i64) -> Result<Heard> {
-    connection.query_row(
-        "SELECT coalesce(sum(jobs), 0), coalesce(sum(outbox), 0), coalesce(sum(tokens), 0), coalesce(sum(quarantines), 0), \
-         coalesce(sum(registry), 0) FROM hosts WHERE id <> ?1",
-        [host],
-        |row| {
-            Ok(Heard {
-                jobs: row.get(0)?,
-                outbox: row.get(1)?,
-                tokens: row.get(2)?,
-                quarantines: row.get(3)?,
-                registry: row.get(4)?,
-            })
-        },
-    )
+    connection.query_row(OTHERS, [host], |row| {
+        Ok(Heard {
+            jobs: row.get(0)?,
+            outbox: row.get(1)?,
+            tokens: row.get(2)?,
+            quarantines: row.get(3)?,
+            registry: row.get(4)?,
+        })
+    })
 }
 
 fn tell(signals: &Signals, last: &Heard, heard: &Heard) {

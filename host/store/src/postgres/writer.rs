@@ -54,6 +54,11 @@ pub(super) const HOSTS: i64 = 0x746f_6c6c_6702;
 const FROZEN_MAX: u64 = 3_000;
 /// Every statement of the writer finds its rows by an index. A plan is kept, and one that was made while a table was small would read all of it later.
 const AS_OF_LARGE_TABLES: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+/// The head of the chain, locked. Each transaction leaves an older version of this row behind; while some session holds an old state of the database they all stay,
+/// and an index has them from the oldest on. So it is read backwards, which asks for a range, though there is only one.
+const HEAD: &str = "SELECT seq, link FROM chain_heads WHERE chain >= 0 ORDER BY chain DESC LIMIT 1 FOR UPDATE";
+/// Where that row is.
+const NEWEST_HEAD: &str = "SELECT ctid FROM chain_heads WHERE chain >= 0 ORDER BY chain DESC LIMIT 1";
 /// How often a host that opens looks whether it is alone: one that has just ended is still seen for a moment.
 const ALONE_TRIES: u32 = 5;
 
@@ -439,7 +444,8 @@ impl Thread {
         }
         let _ = write!(
             sql,
-            "UPDATE chain_heads SET seq = {}, link = '\\x{link}' WHERE chain = 0 AND seq <> {0}; UPDATE hosts SET seen_at = now(), mark = {}",
+            "UPDATE chain_heads SET seq = {}, link = '\\x{link}' WHERE ctid = ANY (ARRAY({NEWEST_HEAD})) AND seq <> {0}; \
+             UPDATE hosts SET seen_at = now(), mark = {}",
             head.seq, self.mark,
         );
         let moved = |topic: Topic| done.changed.contains(&topic);
@@ -454,7 +460,7 @@ impl Thread {
                 let _ = write!(sql, ", {column} = {column} + 1");
             }
         }
-        let _ = write!(sql, " WHERE id = {}; COMMIT", self.host);
+        let _ = write!(sql, " WHERE ctid = ANY (ARRAY({})); COMMIT", newest(self.host));
         sql
     }
 
@@ -508,18 +514,19 @@ fn last_mark(client: &Client, host: i64) -> Result<Option<i64>, Fault> {
     Ok(mark)
 }
 
+/// Where a host's row is: read backwards as [`HEAD`] is, and for the same reason.
+fn newest(host: i64) -> String {
+    format!("SELECT ctid FROM hosts WHERE id >= {host} AND id <= {host} ORDER BY id DESC LIMIT 1")
+}
+
 /// Waits until no other host writes, and returns what the last one left.
 fn lock(connection: &Connection) -> Result<ChainHead, Fault> {
-    Ok(connection.query_row(
-        "SELECT seq, link FROM chain_heads WHERE chain = 0 FOR UPDATE",
-        [],
-        |row| {
-            Ok(ChainHead {
-                seq: row.get(0)?,
-                link: Digest(row.get(1)?),
-            })
-        },
-    )?)
+    Ok(connection.query_row(HEAD, [], |row| {
+        Ok(ChainHead {
+            seq: row.get(0)?,
+            link: Digest(row.get(1)?),
+        })
+    })?)
 }
 
 /// Begins a group's transaction, and has the store for itself.
