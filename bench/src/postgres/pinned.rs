@@ -1,4 +1,4 @@
-//! What a snapshot costs that somebody holds, as a forgotten console or a long report does: dead rows stay, and every claim passes them by.
+//! What a snapshot costs that somebody holds, as a forgotten console or a long report does: whatever was changed since stays.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Stdio};

@@ -1,12 +1,12 @@
-//! Who keeps dead rows: as long as a session holds an old state of the database, the server keeps every row that was changed since, and
-//! each claim passes by those of jobs that have long ended.
+//! Who keeps dead rows: as long as a session holds an old state of the database, the server keeps every row that was changed since. What looks for one row
+//! among its older versions takes longer and longer, and the files grow.
 
 use std::time::{Duration, Instant};
 
 use crate::reminder::Reminder;
 use crate::sql::{Connection, OptionalExtension as _, Result};
 
-/// After how long a session is told of. A claim has passed by some ten thousand dead rows then, at hundreds of events a second.
+/// After how long a session is told of: there are tens of thousands of dead rows then, at hundreds of events a second.
 pub(super) const OLD: Duration = Duration::from_secs(60);
 /// How often it is looked for.
 const LOOKS_EVERY: Duration = Duration::from_secs(10);
@@ -34,8 +34,8 @@ impl std::fmt::Display for HeldSnapshot {
         } = self;
         write!(
             f,
-            "the session {pid} ({program:?}, as {user}) has held an old state of the database for {held_s} s: rows of jobs that have ended stay, and every claim \
-             passes them by. Wait for its end, or end it: SELECT pg_terminate_backend({pid})"
+            "the session {pid} ({program:?}, as {user}) has held an old state of the database for {held_s} s: whatever was changed since stays, so work takes longer \
+             and longer, and files grow. Wait for its end, or end it: SELECT pg_terminate_backend({pid})"
         )
     }
 }

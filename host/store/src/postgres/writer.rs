@@ -227,7 +227,7 @@ impl Thread {
         }
         let receipt_key = schema::receipt_key(&client).map_err(opening)?;
         let (host, heard) = begin(&client, presence).map_err(opening)?;
-        let memory = Memory::load(&client, Box::new(Rows)).map_err(opening)?;
+        let memory = memory(&client).map_err(opening)?;
         let thread = Self {
             target,
             signals,
@@ -362,7 +362,7 @@ impl Thread {
             "SELECT pg_advisory_lock_shared({HOSTS}); INSERT INTO hosts (id) VALUES ({}) ON CONFLICT DO NOTHING",
             self.host
         ))?;
-        let memory = Memory::load(&client, Box::new(Rows))?;
+        let memory = memory(&client)?;
         Ok(Link {
             client,
             memory,
@@ -483,6 +483,12 @@ impl Thread {
         }
         None
     }
+}
+
+fn memory(client: &Client) -> Result<Memory, Fault> {
+    let mut memory = Memory::load(client, Box::new(Rows))?;
+    memory.remember_due();
+    Ok(memory)
 }
 
 fn connect(target: &Target) -> crate::sql::Result<Client> {

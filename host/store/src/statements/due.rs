@@ -32,7 +32,7 @@ pub(crate) struct Survey<N> {
 pub(crate) struct Due<N> {
     /// None where nothing is remembered, and the index is asked.
     parties: Option<BTreeMap<N, Party>>,
-    /// How many were heard of.
+    /// How many were heard of. Before the first not all parties are known.
     surveys: u64,
     is_costly: bool,
     /// What the transaction under way changed by looking, as it was before.
@@ -59,10 +59,15 @@ impl<N> Default for Due<N> {
 }
 
 impl<N: Ord + Clone> Due<N> {
-    /// Whether there was a survey: only then are the parties known.
+    /// Begins to remember.
     #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn remember(&mut self) {
+        self.parties.get_or_insert_default();
+    }
+
+    /// Whether there was a survey: only then are all parties known.
     pub(crate) fn is_known(&self) -> bool {
-        self.parties.is_some()
+        self.surveys > 0
     }
 
     /// Hears of a survey.
@@ -80,7 +85,7 @@ impl<N: Ord + Clone> Due<N> {
     /// The first party behind `name`; None where the index is to be asked.
     #[expect(clippy::option_option, reason = "no party, or nothing known of any")]
     pub(crate) fn behind(&self, name: &N) -> Option<Option<N>> {
-        let parties = self.parties.as_ref()?;
+        let parties = self.parties.as_ref().filter(|_| self.is_known())?;
         let mut behind = parties.range((Excluded(name), Unbounded));
         Some(behind.next().map(|(name, _)| name.clone()))
     }
@@ -218,6 +223,7 @@ mod tests {
         #[test]
         fn nothing_that_is_known_to_wait_is_passed_by(steps in steps()) {
             let mut due = Due::default();
+            due.remember();
             let (mut rows, mut committed): (Vec<Row>, Vec<Row>) = (Vec::new(), Vec::new());
             due.hear(&Survey::default());
             let mut was_surveyed = false;
@@ -271,9 +277,13 @@ mod tests {
     #[test]
     fn a_party_is_forgotten_once_two_surveys_have_not_found_it() {
         let mut due = Due::default();
-        assert_eq!(due.behind(&""), None, "nothing is known before the first");
-        due.hear(&Survey::default());
+        due.remember();
+        // It was written after the survey was taken that is heard of next.
         due.note(|| "acme", UnixMillis(7));
+        assert_eq!(due.behind(&""), None, "not all are known before the first");
+        due.hear(&Survey::default());
+        assert_eq!(due.behind(&""), Some(Some("acme")));
+        due.note(|| "acme", UnixMillis(8));
         assert_eq!(due.behind(&""), Some(Some("acme")));
         // It may have been written while this one was taken.
         due.hear(&Survey::default());

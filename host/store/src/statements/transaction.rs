@@ -171,6 +171,13 @@ impl Memory {
         })
     }
 
+    /// Remembers from now on when something is due, so that claims need not look from the beginning.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn remember_due(&mut self) {
+        self.jobs_due.remember();
+        self.outbox_due.remember();
+    }
+
     /// Writes the head of the chain, if it moved. Last before a commit.
     pub(crate) fn write_head(&self, connection: &Connection) -> Result<(), Fault> {
         if self.head == self.written {
