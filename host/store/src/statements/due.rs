@@ -15,11 +15,13 @@ use tollgate_core::time::UnixMillis;
 
 /// The surveys after which a party is forgotten that none of them found, and for which nothing became ready meanwhile. More than one, because what is being
 /// written while a survey is taken is not in it.
+#[cfg(not(target_family = "wasm"))]
 const FORGOTTEN_AFTER: u64 = 2;
 /// When whoever looked comes again, if finding out when the next is due would take too long.
 const LOOK_AGAIN_MS: i64 = 1_000;
 
 /// For whom something waits, and from when on it may be due.
+#[cfg(not(target_family = "wasm"))]
 #[derive(Debug, Default)]
 pub(crate) struct Survey<N> {
     pub(crate) parties: Vec<(N, UnixMillis)>,
